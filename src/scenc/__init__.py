@@ -1,0 +1,27 @@
+"""Single-cell transformers with the gene and expression encoding of your choice."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scenc import data, datasets, genes, metrics, nn, pl
+    from scenc.model import Model
+
+__all__ = ["Model", "data", "datasets", "genes", "metrics", "nn", "pl"]
+__version__ = version("scenc")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use: the command line must not wait for torch and scvi."""
+    if name == "Model":
+        return import_module("scenc.model").Model
+    if name in __all__:
+        return import_module(f"scenc.{name}")
+    raise AttributeError(f"module 'scenc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
