@@ -1,0 +1,47 @@
+"""Checks of arguments whose messages name the nearest right one."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raise for the first name that is not known.
+
+    Raises
+    ------
+    TypeError
+        Naming the argument, the nearest known one if any is near, and all known ones.
+    """
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"Unknown {what} {name!r}.{_hint(name, known)} Known: {', '.join(known)}."
+            )
+
+
+def choose(value: str, options: Iterable[str], what: str) -> str:
+    """Return the value if it is one of the options.
+
+    Raises
+    ------
+    ValueError
+        Naming the value, the nearest option if any is near, and all options.
+    """
+    options = list(options)
+    if value not in options:
+        raise ValueError(
+            f"{what} must be one of {', '.join(map(repr, options))}, got {value!r}."
+            f"{_hint(str(value), options)}"
+        )
+    return value
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scenc.data._batch import TokenBatch
+    from scenc.data._requests import Request
+    from scenc.data._rows import CountRows
+    from scenc.data._tokens import Tokenizer
+
+
+class TokenDataset(Dataset["TokenBatch"]):
+    """Counts seen as tokens: a request for rows in, a batch of tokens out.
+
+    Parameters
+    ----------
+    rows
+        The counts.
+    gene_map
+        Vocabulary index of each column of the counts, -1 where the vocabulary lacks it.
+    tokenizer
+        How rows become tokens.
+    subset
+        Rows that requests count in, ``None``: all; requested cell i is row ``subset[i]``.
+    """
+
+    def __init__(
+        self,
+        rows: CountRows,
+        gene_map: NDArray[np.int64],
+        tokenizer: Tokenizer,
+        subset: NDArray[np.int64] | None = None,
+    ) -> None:
+        if len(gene_map) != rows.shape[1]:
+            raise ValueError(
+                f"gene_map has {len(gene_map)} entries for {rows.shape[1]} columns of counts."
+            )
+        self._rows = rows
+        self._gene_map = np.ascontiguousarray(gene_map, dtype=np.int64)
+        self._tokenizer = tokenizer
+        self._subset = subset
+
+    def __len__(self) -> int:
+        return self._rows.shape[0] if self._subset is None else len(self._subset)
+
+    def __getitem__(self, request: Request) -> TokenBatch:
+        rows = request.rows if self._subset is None else self._subset[request.rows]
+        matrix, positions = self._rows.select(rows)
+        batch = self._tokenizer(matrix, positions, self._gene_map, request.seed)
+        return batch.at_cells(request.rows)
+
+    def loader(
+        self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
+    ) -> DataLoader[TokenBatch]:
+        """Return a loader that yields whole batches, one per request."""
+        return DataLoader(
+            self,
+            sampler=requests,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=False,
+        )

@@ -1,0 +1,121 @@
+"""Which cells make up each batch: requests that a dataset turns into tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch.distributed as dist
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Rows to read as one batch, and the seed of their draws."""
+
+    rows: NDArray[np.int64]
+    seed: int
+
+
+class ShuffledRequests(Sampler[Request]):
+    """Batches in a new order each epoch, drawn anew at each visit, shared out over ranks.
+
+    The order depends on the seed and the epoch only. Under distributed training every rank takes
+    every world-size-th slice of the same global batch, and all ranks get equally many batches.
+
+    Parameters
+    ----------
+    rows
+        Rows to visit once an epoch, shape ``(n_cells,)``.
+    batch_size
+        Cells per batch and rank.
+    seed
+        Seed of the order and of the draws.
+    epoch
+        The next epoch's number. It counts up with each pass.
+    """
+
+    def __init__(
+        self, rows: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: int = 0
+    ) -> None:
+        self._rows = np.asarray(rows, dtype=np.int64)
+        self._batch_size = batch_size
+        self._seed = seed
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        _, world_size = _rank_and_world_size()
+        return -(-len(self._rows) // (self._batch_size * world_size))
+
+    def __iter__(self) -> Iterator[Request]:
+        rank, world_size = _rank_and_world_size()
+        rng = np.random.default_rng([self._seed, self.epoch])
+        order = rng.permutation(self._rows)
+        seeds = rng.integers(0, 2**63, size=len(self))
+        self.epoch += 1
+        for seed, cells in zip(seeds, np.array_split(order, len(self)), strict=True):
+            # Equal shares keep the ranks in step; at most world_size - 1 cells stand twice.
+            share = -(-len(cells) // world_size)
+            mine = np.resize(cells, share * world_size)[rank::world_size]
+            yield Request(mine, int(seed))
+
+
+class OrderedRequests(Sampler[Request]):
+    """Batches in a fixed order with one fixed seed: validation and inference.
+
+    Within windows of some batches, cells are sorted by their number of tokens, so that short cells
+    are not padded to the length of long ones. The caller puts results back by `TokenBatch.cells`.
+
+    Parameters
+    ----------
+    rows
+        Rows to visit, shape ``(n_cells,)``.
+    batch_size
+        Cells per batch.
+    seed
+        Seed of all draws.
+    lengths
+        Number of tokens of each of `rows`, if known.
+    window
+        Batches to sort together.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        lengths: NDArray[np.int64] | None = None,
+        window: int = 32,
+    ) -> None:
+        self._rows = np.asarray(rows, dtype=np.int64)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._lengths = lengths
+        self._window = window * batch_size
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self._rows), self._window)
+        return full * (self._window // self._batch_size) + -(-rest // self._batch_size)
+
+    def __iter__(self) -> Iterator[Request]:
+        for start in range(0, len(self._rows), self._window):
+            rows = self._rows[start : start + self._window]
+            if self._lengths is not None:
+                lengths = self._lengths[start : start + self._window]
+                rows = rows[np.argsort(-lengths, kind="stable")]
+            for first in range(0, len(rows), self._batch_size):
+                yield Request(rows[first : first + self._batch_size], self._seed)
+
+
+def _rank_and_world_size() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

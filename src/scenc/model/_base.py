@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Self
+
+from scvi.model.base import BaseModelClass
+
+from scenc.data import Tokenizer
+from scenc.model._cells import read_cells, rna_of
+from scenc.model._presets import get_preset
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from scenc.model._cells import Cells
+    from scenc.nn import CellTransformer, ModelConfig
+    from scenc.train import TrainConfig
+
+
+class ModelBase(BaseModelClass):
+    """What all parts of the model class share: settings, vocabulary, network, data.
+
+    Attributes
+    ----------
+    config
+        The network's settings.
+    preset
+        Name of the preset they started from.
+    vocabulary
+        The genes the model knows.
+    module
+        The network.
+    train_config
+        Settings of the last training; ``None`` before the first.
+    """
+
+    config: ModelConfig
+    preset: str
+    vocabulary: pd.Index[str]
+    module: CellTransformer
+    train_config: TrainConfig | None
+    is_trained_: bool
+    history_: dict[str, pd.DataFrame] | None
+    train_indices_: NDArray[Any] | None
+    validation_indices_: NDArray[Any] | None
+    test_indices_: NDArray[Any] | None
+    registry_: dict[str, Any]
+    _adata: AnnData | MuData | None
+    _cells: Cells | None
+    _n_epochs: int
+    _n_steps: int
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame] | None:
+        """Training curves by optimizer step, as one-column DataFrames; None before training.
+
+        ``train_loss``, ``reconstruction_loss_validation`` and ``learning_rate``.
+        """
+        return self.history_
+
+    def attach(self, adata: AnnData | MuData) -> None:
+        """Set up data as the model's first data were, and make them its own.
+
+        Parameters
+        ----------
+        adata
+            The data; its genes are matched by name, with the same refusals as a query.
+        """
+        setup = getattr(type(self), self.registry_["setup_method_name"])
+        setup(adata, source_registry=self.registry_, extend_categories=True, **self._setup_args)
+        self._adata = adata
+        self._adata_manager = self._get_most_recent_anndata_manager(adata, required=True)
+        self._register_manager_for_instance(self._adata_manager)
+        self._cells = None
+        self._training_cells()
+
+    @classmethod
+    def _restore(
+        cls,
+        registry: dict[str, Any],
+        config: ModelConfig,
+        preset: str,
+        vocabulary: pd.Index[str],
+        network: CellTransformer,
+    ) -> Self:
+        """Make a model from its parts instead of from data."""
+        model = cls.__new__(cls)
+        BaseModelClass.__init__(model, registry=registry)
+        model._adopt(config, preset, vocabulary)
+        model.module = network
+        return model
+
+    def _adopt(self, config: ModelConfig, preset: str, vocabulary: pd.Index[str]) -> None:
+        self.config = config
+        self.preset = preset
+        self.vocabulary = vocabulary
+        self.train_config = None
+        self._train_defaults = get_preset(preset).train
+        self._n_epochs = self._n_steps = 0
+        self._cells = None
+        settings = ", ".join(f"{name}={value!r}" for name, value in asdict(config).items())
+        self._model_summary_string = f"scenc.Model of {len(vocabulary)} genes: {settings}"
+
+    @property
+    def _setup_args(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = self.registry_["setup_args"]
+        return arguments
+
+    def _field_state(self, key: str) -> dict[str, Any]:
+        state: dict[str, Any] = self.registry_["field_registries"][key]["state_registry"]
+        return state
+
+    def _training_cells(self) -> Cells:
+        """Return the cells the model was made with, lined up with its vocabulary."""
+        if self._adata is None:
+            raise ValueError(
+                "The model was loaded without data: pass adata here, or call model.attach(adata)."
+            )
+        if self._cells is None:
+            field = self._adata_manager.fields[0]
+            self._cells = read_cells(
+                rna_of(self._adata, self._setup_args),
+                self._setup_args,
+                self.vocabulary,
+                getattr(field, "adata_field", field).check,
+            )
+        return self._cells
+
+    def _query_cells(self, adata: AnnData | MuData) -> Cells:
+        """Return cells to embed, lined up with the model's vocabulary."""
+        if adata is self._adata:
+            return self._training_cells()
+        return read_cells(rna_of(adata, self._setup_args), self._setup_args, self.vocabulary)
+
+    def _tokenizer(self, mask_fraction: float = 0.0, **changes: Any) -> Tokenizer:
+        """Return the tokenizer the network was made for."""
+        arguments = {
+            "context": self.config.context,
+            "target_sum": self.config.target_sum,
+            "quantile_bins": self.config.quantile_bins,
+            "mask_fraction": mask_fraction,
+        }
+        return Tokenizer(**{**arguments, **changes})
+
+    def _require_trained(self) -> None:
+        if not self.is_trained_:
+            raise RuntimeError(
+                "The model is not trained: call model.train() first. (To see what the initial "
+                "weights give, set model.is_trained = True.)"
+            )

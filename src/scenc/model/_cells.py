@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mudata import MuData
+
+from scenc.model._fields import gene_names, inspect_counts, open_counts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scenc.data import CountCheck, CountRows
+
+# Below this share of the smaller gene list, a query is refused; below the next, warned about.
+_REFUSE_COVERAGE, _WARN_COVERAGE = 0.1, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Counts of some cells, lined up with a model's vocabulary.
+
+    Attributes
+    ----------
+    rows
+        The counts.
+    gene_map
+        Vocabulary index of each column, -1 where the vocabulary lacks it, ``(n_genes,)``.
+    n_genes
+        Number of non-zero genes of each cell, in the vocabulary or not, ``(n_cells,)``.
+    names
+        Cell names, ``(n_cells,)``.
+    """
+
+    rows: CountRows
+    gene_map: NDArray[np.int64]
+    n_genes: NDArray[np.int64]
+    names: pd.Index[Any]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return self.rows.shape[0]
+
+
+def rna_of(data: AnnData | MuData, setup_args: dict[str, Any]) -> AnnData:
+    """Return the AnnData with the counts: a MuData's modality, or the AnnData itself.
+
+    Raises
+    ------
+    ValueError
+        A MuData lacks the modality.
+    """
+    if not isinstance(data, MuData):
+        return data
+    modality = (setup_args.get("modalities") or {}).get("rna_layer", "rna")
+    if modality not in data.mod:
+        raise ValueError(f"mdata has no modality {modality!r} (there: {', '.join(data.mod)}).")
+    return data.mod[modality]
+
+
+def read_cells(
+    adata: AnnData,
+    setup_args: dict[str, Any],
+    vocabulary: pd.Index[str],
+    check: CountCheck | None = None,
+) -> Cells:
+    """Open an AnnData's counts and line its genes up with a vocabulary, by name.
+
+    Parameters
+    ----------
+    adata
+        The data.
+    setup_args
+        What `setup_anndata` or `setup_mudata` was called with.
+    vocabulary
+        The model's genes.
+    check
+        What an earlier check of the same counts found; ``None``: they are checked now.
+
+    Raises
+    ------
+    ValueError
+        The counts are unusable, or too few genes are in the vocabulary.
+    """
+    layer = setup_args.get("layer", setup_args.get("rna_layer"))
+    names = gene_names(adata, setup_args.get("gene_ids"))
+    if check is None or len(check.n_genes) != adata.n_obs:
+        check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
+    gene_map = match_genes(names, vocabulary)
+    return Cells(open_counts(adata, layer), gene_map, check.n_genes, adata.obs_names)
+
+
+def match_genes(names: pd.Index[str], vocabulary: pd.Index[str]) -> NDArray[np.int64]:
+    """Return each gene's index in the vocabulary, -1 where it is not in it.
+
+    Raises
+    ------
+    ValueError
+        Too few genes are shared.
+    """
+    gene_map = vocabulary.get_indexer(names).astype(np.int64)
+    n_shared = int((gene_map >= 0).sum())
+    share = n_shared / max(1, min(len(names), len(vocabulary)))
+    report = f"{n_shared} of the data's {len(names)} genes are among the model's {len(vocabulary)}"
+    if share < _REFUSE_COVERAGE:
+        raise ValueError(
+            f"{report}: too few to embed. The data name genes like {names[0]!r}, the model like "
+            f"{vocabulary[0]!r}; gene_ids of setup_anndata picks another column of var."
+        )
+    if share < _WARN_COVERAGE:
+        warnings.warn(f"Only {report}.", UserWarning, stacklevel=2)
+    return gene_map

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scenc.data import OrderedRequests, TokenDataset
+from scenc.model._inference import InferenceMixin
+from scenc.model._persistence import PersistenceMixin
+from scenc.model._presets import get_preset
+from scenc.model._proteins import align_vectors
+from scenc.model._setup import SetupMixin
+from scenc.model._training import TrainingMixin
+from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+# Cells from which global quantile edges are taken.
+_N_EDGE_CELLS = 10_000
+
+
+class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
+    """A transformer over the genes of a cell, with the encodings of your choice.
+
+    A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
+    and a vector for its expression; a transformer mixes them; it is trained to predict the
+    expression of masked genes; a cell's embedding is the mean of its tokens.
+
+    Parameters
+    ----------
+    adata
+        Data prepared by `setup_anndata` or `setup_mudata`.
+    gene_encoder
+        ``"learned"`` or ``"protein"``; see `scenc.nn.ModelConfig`.
+    expression_encoder
+        ``"raw"``, ``"hard"``, ``"log"`` or ``"soft"``; see `scenc.nn.ModelConfig`.
+    preset
+        Sizes and training settings: ``"small"`` for a laptop's CPU, ``"base"`` for one GPU,
+        ``"paper"`` for Table 1 of the paper.
+    protein_embeddings
+        Pretrained gene vectors for the protein encoder: a DataFrame with genes as index, or an
+        array with one row per gene of `adata` (NaN where a gene has none).
+    **overrides
+        Any other attribute of `scenc.nn.ModelConfig`.
+
+    Attributes
+    ----------
+    config
+        The network's settings.
+    vocabulary
+        The genes the model knows.
+    module
+        The network.
+
+    Raises
+    ------
+    TypeError
+        An argument is unknown; the message names the nearest known one.
+    ValueError
+        An argument is out of range, or `adata` has not been set up.
+
+    Examples
+    --------
+    >>> adata = scenc.datasets.pbmc68k()
+    >>> scenc.Model.setup_anndata(adata)
+    >>> model = scenc.Model(adata, gene_encoder="learned", expression_encoder="soft")
+    >>> model.train()
+    >>> model.get_latent_representation()
+
+    References
+    ----------
+    Sadalski, "When task-specific learning outperforms transfer learning: a benchmark of gene and
+    expression encoding strategies".
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | MuData,
+        gene_encoder: str = "learned",
+        expression_encoder: str = "soft",
+        preset: str = "small",
+        protein_embeddings: pd.DataFrame | NDArray[Any] | None = None,
+        **overrides: Any,
+    ) -> None:
+        chosen = {"gene_encoder": gene_encoder, "expression_encoder": expression_encoder}
+        config = ModelConfig.from_dict({**get_preset(preset).model, **chosen, **overrides})
+        _check_protein_arguments(config, protein_embeddings)
+        super().__init__(adata)
+        genes = pd.Index(self._field_state("X")["column_names"]).astype(str)
+        vectors = None
+        if protein_embeddings is not None:
+            vectors, has_vector = align_vectors(protein_embeddings, genes)
+            logger.info("%d of %d genes have a pretrained vector.", has_vector.sum(), len(genes))
+            if config.protein_missing == "drop":
+                genes, vectors = genes[has_vector], vectors[has_vector]
+                has_vector = has_vector[has_vector]
+        self._adopt(config, preset, genes)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            encoder = None
+            if vectors is not None:
+                encoder = ProteinGeneEncoder.from_vectors(
+                    vectors,
+                    config.d_model,
+                    has_vector=torch.from_numpy(has_vector),
+                    missing=config.protein_missing,
+                    hidden=config.protein_hidden,
+                    activation=config.activation,
+                    init_std=config.init_std,
+                )
+            self.module = CellTransformer(config, len(genes), encoder, self._global_edges())
+
+    def _global_edges(self) -> torch.Tensor | None:
+        """Return quantiles of x~ over training cells, where the hard bins want them."""
+        config = self.config
+        if config.expression_encoder != "hard" or config.hard_edges != "global":
+            return None
+        cells = self._training_cells()
+        rows = np.random.default_rng(config.seed).permutation(cells.n_cells)[:_N_EDGE_CELLS]
+        dataset = TokenDataset(cells.rows, cells.gene_map, self._tokenizer(context=None))
+        loader = dataset.loader(OrderedRequests(np.sort(rows), 512))
+        values = torch.cat([batch.values()[batch.valid] for batch in loader])
+        levels = np.arange(1, config.n_expression_bins) / config.n_expression_bins
+        return torch.from_numpy(np.quantile(values.numpy(), levels)).float()
+
+
+def _check_protein_arguments(config: ModelConfig, embeddings: Any) -> None:
+    if config.gene_encoder == "protein" and embeddings is None:
+        raise ValueError("gene_encoder='protein' needs protein_embeddings, a vector per gene.")
+    if config.gene_encoder != "protein" and embeddings is not None:
+        raise ValueError("protein_embeddings are given but gene_encoder is not 'protein'.")

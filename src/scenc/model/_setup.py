@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, MuDataCategoricalObsField
+
+from scenc.model._base import ModelBase
+from scenc.model._fields import CountsField, MuDataCountsField
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from mudata import MuData
+
+
+class SetupMixin(ModelBase):
+    """The setup verbs: which layer holds the counts, what genes, batches and labels are called."""
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        gene_ids: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Say where an AnnData keeps its counts, genes, batches and labels, and check them all.
+
+        Parameters
+        ----------
+        adata
+            Cells x genes. Counts may be CSR, CSC, dense or backed.
+        layer
+            Layer that holds raw counts; ``None``: X.
+        batch_key, labels_key
+            Columns of obs that hold batches and labels.
+        gene_ids
+            Column of var that holds gene identifiers; ``None``: var_names.
+
+        Raises
+        ------
+        ValueError
+            A count is NaN, infinite or negative; the values look log-normalised; gene names are
+            empty or not unique; there are no cells; `adata` is a view.
+        KeyError
+            The layer or a column is missing.
+
+        Examples
+        --------
+        >>> adata = scenc.datasets.pbmc68k()
+        >>> scenc.Model.setup_anndata(adata, labels_key="cell_type")
+        """
+        setup_args = cls._get_setup_method_args(**locals())
+        fields = [
+            CountsField(layer=layer, gene_ids=gene_ids),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+        ]
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        rna_layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        gene_ids: str | None = None,
+        modalities: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Say where a MuData keeps its counts, genes, batches and labels, and check them all.
+
+        Parameters
+        ----------
+        mdata
+            The data; its modalities must hold the same cells.
+        rna_layer
+            Layer of the modality that holds raw counts; ``None``: X.
+        batch_key, labels_key, gene_ids
+            As in `setup_anndata`.
+        modalities
+            Which modality each argument refers to, by default ``{"rna_layer": "rna"}``. Batches
+            and labels are looked for in ``mdata.obs`` unless they are named here too.
+
+        Raises
+        ------
+        ValueError
+            As in `setup_anndata`, or the modality is missing.
+        KeyError
+            The layer or a column is missing.
+
+        Examples
+        --------
+        >>> scenc.Model.setup_mudata(mdata, modalities={"rna_layer": "rna", "batch_key": "rna"})
+        """
+        modalities = dict(modalities or {"rna_layer": "rna"})
+        setup_args = cls._get_setup_method_args(**locals())
+        where = cls._create_modalities_attr_dict(modalities, setup_args)
+        if where.rna_layer is not None and where.rna_layer not in mdata.mod:
+            raise ValueError(
+                f"mdata has no modality {where.rna_layer!r} (there: {', '.join(mdata.mod)}); "
+                "name yours with modalities={'rna_layer': ...}."
+            )
+        fields = [
+            MuDataCountsField(
+                layer=rna_layer, gene_ids=gene_ids, mod_key=where.rna_layer, mod_required=True
+            ),
+            MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=where.batch_key),
+            MuDataCategoricalObsField(
+                REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=where.labels_key
+            ),
+        ]
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_annbatch(cls, *_: Any, **__: Any) -> NoReturn:
+        """Not supported: scvi-tools' version takes gene names from the first file only."""
+        raise NotImplementedError(
+            "scenc.Model does not read annbatch collections through setup_annbatch."
+        )

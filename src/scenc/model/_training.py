@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset
+from scenc.model._base import ModelBase
+from scenc.train import NonFiniteLossError, TrainConfig, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning.pytorch import Callback
+    from numpy.typing import NDArray
+
+    from scenc.model._cells import Cells
+
+
+class TrainingMixin(ModelBase):
+    """Training by masked expression."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        *,
+        precision: str = "auto",
+        accumulate_grad_batches: int | None = None,
+        early_stopping: bool = True,
+        accelerator: str = "auto",
+        devices: int | str | list[int] = 1,
+        strategy: str = "auto",
+        num_workers: int = 0,
+        callbacks: Sequence[Callback] = (),
+        enable_progress_bar: bool = True,
+        **overrides: Any,
+    ) -> None:
+        """Train on the data the model was made with; call again to train on.
+
+        A share of the cells is held out to choose the best weights (`TrainConfig`); these are in
+        place at the end. Cells without counts are left out. Training with the same seed, data and
+        settings gives the same weights on the same kind of machine.
+
+        Parameters
+        ----------
+        max_epochs, batch_size, accumulate_grad_batches
+            As in `scenc.train.TrainConfig`; ``None``: the preset's.
+        precision
+            ``"auto"`` is FP16 mixed precision on CUDA and full precision elsewhere; else any
+            precision of Lightning (``"32-true"``, ``"bf16-mixed"``, ...).
+        early_stopping
+            Whether to stop when validation has not improved for `TrainConfig.patience` checks.
+        accelerator, devices, strategy, callbacks
+            Passed to `lightning.pytorch.Trainer`.
+        num_workers
+            Processes that make batches; 0 makes them in this one, which is usually fastest.
+        enable_progress_bar
+            Whether to show progress.
+        **overrides
+            Any other attribute of `scenc.train.TrainConfig`.
+
+        Raises
+        ------
+        TypeError
+            An argument is unknown; the message names the nearest known one.
+        ValueError
+            An argument is out of range, or fewer than two cells have counts.
+        NonFiniteLossError
+            The loss became NaN or infinite. The last good weights are in place.
+
+        Examples
+        --------
+        >>> model.train(max_epochs=20, lr=5e-4)
+        >>> model.history["reconstruction_loss_validation"]
+        """
+        given = {
+            "max_epochs": max_epochs,
+            "batch_size": batch_size,
+            "accumulate_grad_batches": accumulate_grad_batches,
+        }
+        named = {name: value for name, value in given.items() if value is not None}
+        config = TrainConfig.from_dict({**self._train_defaults, **named, **overrides})
+        cells = self._training_cells()
+        train, validation, test = self._split(cells, config)
+        tokenizer = self._tokenizer(mask_fraction=config.mask_fraction)
+        load = partial(
+            TokenDataset(cells.rows, cells.gene_map, tokenizer).loader,
+            num_workers=num_workers,
+            pin_memory=accelerator != "cpu" and torch.cuda.is_available(),
+        )
+        requests = ShuffledRequests(
+            train, config.batch_size, seed=self.config.seed, epoch=self._n_epochs
+        )
+        held_out = OrderedRequests(
+            validation, config.batch_size, seed=self.config.seed, lengths=cells.n_genes[validation]
+        )
+        try:
+            curve = fit(
+                self.module,
+                load(requests),
+                load(held_out) if len(validation) else None,
+                config,
+                seed=self.config.seed + self._n_epochs,
+                first_step=self._n_steps,
+                precision=precision,
+                accelerator=accelerator,
+                devices=devices,
+                strategy=strategy,
+                early_stopping=early_stopping,
+                callbacks=callbacks,
+                progress_bar=enable_progress_bar,
+            )
+        except NonFiniteLossError:
+            self.is_trained_ = self.is_trained_ or self._n_epochs > 0
+            raise
+        self._n_epochs = requests.epoch
+        self._n_steps += curve.n_steps
+        self.train_config = config
+        self.train_indices_, self.validation_indices_, self.test_indices_ = train, validation, test
+        self.is_trained_ = True
+        self._extend_history(
+            train_loss=curve.train,
+            reconstruction_loss_validation=curve.validation,
+            learning_rate=curve.lr,
+        )
+
+    def _split(
+        self, cells: Cells, config: TrainConfig
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return rows to train on, to validate on and to leave alone, the same at every call."""
+        filled = np.flatnonzero(cells.n_genes > 0)
+        if len(filled) < 2:
+            raise ValueError(
+                f"Training needs at least 2 cells with counts, the data have {len(filled)}."
+            )
+        order = np.random.default_rng(self.config.seed).permutation(filled)
+        n_validation = _share(config.validation_size, len(order))
+        n_test = _share(config.test_size, len(order) - n_validation)
+        held_out = n_validation + n_test
+        return (
+            np.sort(order[held_out:]),
+            np.sort(order[:n_validation]),
+            np.sort(order[n_validation:held_out]),
+        )
+
+    def _extend_history(self, **curves: dict[int, float]) -> None:
+        history = self.history_ or {}
+        for name, curve in curves.items():
+            index = pd.Index(list(curve), name="step", dtype=int)
+            frame = pd.DataFrame({name: list(curve.values())}, index=index, dtype=float)
+            history[name] = pd.concat([history[name], frame]) if name in history else frame
+        self.history_ = history
+
+
+def _share(size: float, n: int) -> int:
+    """Number of held-out cells: at least one if any are wanted, at most all but one."""
+    return min(n - 1, max(1, round(size * n))) if size > 0 else 0

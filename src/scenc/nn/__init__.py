@@ -1,0 +1,31 @@
+"""The network and its parts, each usable alone."""
+
+from scenc.nn._config import ExpressionEncoderName, GeneEncoderName, ModelConfig
+from scenc.nn._network import CellTransformer
+from scenc.nn._transformer import SelfAttention, Transformer, TransformerBlock
+from scenc.nn.expression import (
+    ExpressionEncoder,
+    HardBinEncoder,
+    LogBinEncoder,
+    RawEncoder,
+    SoftBinEncoder,
+)
+from scenc.nn.genes import GeneEncoder, LearnedGeneEncoder, ProteinGeneEncoder
+
+__all__ = [
+    "CellTransformer",
+    "ExpressionEncoder",
+    "ExpressionEncoderName",
+    "GeneEncoder",
+    "GeneEncoderName",
+    "HardBinEncoder",
+    "LearnedGeneEncoder",
+    "LogBinEncoder",
+    "ModelConfig",
+    "ProteinGeneEncoder",
+    "RawEncoder",
+    "SelfAttention",
+    "SoftBinEncoder",
+    "Transformer",
+    "TransformerBlock",
+]

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, get_args, get_type_hints
+
+from scenc._arguments import choose, refuse_unknown
+
+GeneEncoderName = Literal["learned", "protein"]
+ExpressionEncoderName = Literal["raw", "hard", "log", "soft"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Everything that determines a network's shape and what its encoders see.
+
+    Equation numbers are those of the paper.
+
+    Attributes
+    ----------
+    gene_encoder
+        ``"learned"``: a trained table (eq. 11). ``"protein"``: a trained MLP of fixed, pretrained
+        gene vectors (eq. 12).
+    expression_encoder
+        ``"raw"``: an MLP of x~ (eq. 13). ``"hard"``: quantile bins (eq. 14-15). ``"log"``: bins of
+        log2 (eq. 16-17). ``"soft"``: a trained mixture of bins (eq. 18-19).
+    d_model, n_layers, n_heads, d_feedforward, dropout
+        Size of the transformer (eq. 8).
+    context
+        Largest number of genes a cell keeps (eq. 3); ``None`` keeps all.
+    target_sum
+        c_norm of eq. 2.
+    norm
+        Layer normalisation before (``"pre"``) or after (``"post"``) each sub-layer.
+    activation
+        Of the feed-forward layers and MLPs.
+    expression_hidden
+        Hidden width of the raw and soft expression encoders.
+    n_bins
+        Number of bins of the hard or soft encoder; ``None``: 50 for hard, 20 for soft.
+    hard_edges
+        Where hard bins end: at the ``"cell"``'s own quantiles of its non-zero values, at
+        ``"global"`` quantiles of x~ over the training cells, or ``"uniform"`` from 0 to the
+        largest possible x~.
+    log_input
+        What log bins see: raw ``"counts"`` (the letter of eq. 16) or ``"normalized"`` x~.
+    max_log_bin
+        B_max of eq. 16.
+    soft_bias
+        Whether the two layers of eq. 18 have biases. Without them LeakyReLU of a positive number
+        is linear, and the soft bins lose their expressiveness.
+    protein_hidden
+        Hidden width of the protein encoder's MLP.
+    protein_missing
+        What a gene without a pretrained vector gets: ``"learned"``, a trained vector of its own;
+        ``"zero"``, the MLP of a zero vector; ``"drop"``, it is left out of the vocabulary.
+    init_std
+        Standard deviation of the initial entries of all learned tables.
+    seed
+        Seed of the initial weights, the split, the order of cells, all draws and dropout.
+    """
+
+    gene_encoder: GeneEncoderName = "learned"
+    expression_encoder: ExpressionEncoderName = "soft"
+    d_model: int = 64
+    n_layers: int = 2
+    n_heads: int = 4
+    d_feedforward: int = 128
+    dropout: float = 0.0
+    context: int | None = 256
+    target_sum: float = 1e4
+    norm: Literal["pre", "post"] = "pre"
+    activation: Literal["gelu", "relu"] = "gelu"
+    expression_hidden: int = 512
+    n_bins: int | None = None
+    hard_edges: Literal["cell", "global", "uniform"] = "cell"
+    log_input: Literal["counts", "normalized"] = "counts"
+    max_log_bin: int = 10
+    soft_bias: bool = True
+    protein_hidden: int = 512
+    protein_missing: Literal["learned", "zero", "drop"] = "learned"
+    init_std: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            options = get_args(hints[field.name])
+            if options and all(isinstance(option, str) for option in options):
+                choose(getattr(self, field.name), options, field.name)
+        for name in ("d_model", "n_layers", "n_heads", "d_feedforward", "expression_hidden",
+                     "protein_hidden", "max_log_bin"):  # fmt: skip
+            _require_positive_int(name, getattr(self, name))
+        for name in ("context", "n_bins"):
+            if getattr(self, name) is not None:
+                _require_positive_int(name, getattr(self, name))
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"d_model ({self.d_model}) must be a multiple of n_heads ({self.n_heads})."
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        if not self.target_sum > 0:
+            raise ValueError(f"target_sum must be positive, got {self.target_sum}.")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from plain values, refusing unknown names."""
+        refuse_unknown(values, (field.name for field in fields(cls)), "model argument")
+        return cls(**values)
+
+    @property
+    def n_expression_bins(self) -> int:
+        """Number of bins of the chosen expression encoder, 0 if it has none."""
+        if self.n_bins and self.expression_encoder in ("hard", "soft"):
+            return self.n_bins
+        default = {"raw": 0, "hard": 50, "log": self.max_log_bin + 1, "soft": 20}
+        return default[self.expression_encoder]
+
+    @property
+    def quantile_bins(self) -> int:
+        """Number of per-cell quantile bins the tokens must carry, 0 if none."""
+        wanted = self.expression_encoder == "hard" and self.hard_edges == "cell"
+        return self.n_expression_bins if wanted else 0
+
+
+def _require_positive_int(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")

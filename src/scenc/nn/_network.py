@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from scenc.nn._mlp import mlp
+from scenc.nn._transformer import Transformer
+from scenc.nn.expression import build_expression_encoder
+from scenc.nn.genes import GeneEncoder, LearnedGeneEncoder
+
+if TYPE_CHECKING:
+    from scenc.data import TokenBatch
+    from scenc.nn._config import ModelConfig
+
+
+class CellTransformer(nn.Module):
+    """Tokens to vectors, vectors through a transformer, then pooled or decoded (eq. 4-10).
+
+    Parameters
+    ----------
+    config
+        Sizes and choices.
+    n_genes
+        Size of the vocabulary.
+    gene_encoder
+        The gene encoder, if it is not the learned table.
+    edges
+        Inner edges of the hard bins for ``hard_edges="global"``.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        n_genes: int,
+        gene_encoder: GeneEncoder | None = None,
+        edges: torch.Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        d_model = config.d_model
+        self.config = config
+        self.gene_encoder = gene_encoder or LearnedGeneEncoder(n_genes, d_model, config.init_std)
+        self.expression_encoder = build_expression_encoder(config, edges)
+        self.mask_token = nn.Parameter(torch.randn(d_model) * config.init_std)
+        self.transformer = Transformer(
+            config.n_layers,
+            d_model,
+            config.n_heads,
+            config.d_feedforward,
+            config.dropout,
+            config.norm,
+            config.activation,
+        )
+        self.decoder = mlp(d_model, d_model, 1, config.activation)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mask_token.device
+
+    def embed_tokens(self, batch: TokenBatch) -> torch.Tensor:
+        """Return z_0 = e_g + e_x, e_x being m at masked tokens (eq. 4-6).
+
+        Returns
+        -------
+        Shape ``(n_cells, n_tokens, d_model)``.
+        """
+        expression = F.embedding(batch.value_index, self.expression_encoder.encode(batch))
+        if batch.max_masked:
+            hidden = F.pad(batch.masked, (0, batch.n_tokens - batch.max_masked))
+            expression = torch.where(
+                hidden[..., None], self.mask_token.to(expression.dtype), expression
+            )
+        tokens: torch.Tensor = self.gene_encoder(batch.genes) + expression
+        return tokens
+
+    def encode(self, batch: TokenBatch) -> torch.Tensor:
+        """Return the last layer's tokens z_n (eq. 8), ``(n_cells, n_tokens, d_model)``."""
+        attend = visible_keys(batch)[:, None, None] if batch.is_padded else None
+        encoded: torch.Tensor = self.transformer(self.embed_tokens(batch), attend)
+        return encoded
+
+    def embed_cells(self, batch: TokenBatch) -> torch.Tensor:
+        """Return the mean of z_n over valid tokens, ``(n_cells, d_model)``; 0 for empty cells."""
+        tokens = self.encode(batch).float()
+        if not batch.is_padded:
+            return tokens.mean(dim=1)
+        total = torch.where(batch.valid[..., None], tokens, 0).sum(dim=1)
+        return total / batch.lengths.clamp(min=1)[:, None]
+
+    def reconstruct(self, batch: TokenBatch) -> torch.Tensor:
+        """Predict x~ of the tokens that may be masked (eq. 9), ``(n_cells, max_masked)``."""
+        decoded: torch.Tensor = self.decoder(self.encode(batch)[:, : batch.max_masked])
+        return decoded[..., 0].float()
+
+    def squared_errors(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each cell's sum of squared errors over its masked tokens, and their number.
+
+        Returns
+        -------
+        Two tensors of shape ``(n_cells,)``.
+        """
+        error = torch.where(batch.masked, self.reconstruct(batch) - batch.targets(), 0)
+        return error.square().sum(dim=1), batch.n_masked
+
+    def predict(self, batch: TokenBatch, genes: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """Predict x~ of named genes from the cell's other genes.
+
+        Each named gene becomes a masked token that sees itself and the cell's tokens, except those
+        of hidden genes, which nothing sees. A prediction thus does not depend on the genes named
+        beside it.
+
+        Parameters
+        ----------
+        batch
+            Cells, unmasked.
+        genes
+            Vocabulary indices to predict, shape ``(n_named,)``.
+        hidden
+            Vocabulary indices to hide from the cell, shape ``(n_hidden,)``.
+
+        Returns
+        -------
+        Shape ``(n_cells, n_named)``.
+        """
+        n_cells, n_tokens, n_named = batch.n_cells, batch.n_tokens, len(genes)
+        queries = self.gene_encoder(genes) + self.mask_token
+        tokens = torch.cat([self.embed_tokens(batch), queries.expand(n_cells, n_named, -1)], dim=1)
+        seen = batch.valid & ~torch.isin(batch.genes, hidden)
+        itself = torch.eye(n_tokens + n_named, dtype=torch.bool, device=genes.device)
+        attend = F.pad(seen, (0, n_named))[:, None] | itself
+        encoded = self.transformer(tokens, attend[:, None])[:, n_tokens:]
+        decoded: torch.Tensor = self.decoder(encoded)
+        return decoded[..., 0].float()
+
+
+def visible_keys(batch: TokenBatch) -> torch.Tensor:
+    """Return the tokens that may be attended to, shape ``(n_cells, n_tokens)``.
+
+    The first stays visible in a cell without any, since attention to nothing is undefined; such a
+    cell's tokens are left out of everything that follows.
+    """
+    keys = batch.valid
+    keys[:, 0] = True
+    return keys

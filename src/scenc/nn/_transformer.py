@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from scenc.nn._mlp import ACTIVATIONS
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention through PyTorch's fused kernels.
+
+    Parameters
+    ----------
+    d_model, n_heads
+        Width, and number of heads it is split into.
+    dropout
+        Of the attention weights, in training.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.project = nn.Linear(d_model, 3 * d_model)
+        self.combine = nn.Linear(d_model, d_model)
+
+    def forward(self, x: torch.Tensor, attend: torch.Tensor | None) -> torch.Tensor:
+        """Mix tokens, shape ``(n_cells, n_tokens, d_model)``; `attend` as in `Transformer`."""
+        n_cells, n_tokens, d_model = x.shape
+        heads = self.project(x).view(n_cells, n_tokens, 3, self.n_heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=attend, dropout_p=self.dropout if self.training else 0.0
+        )
+        combined: torch.Tensor = self.combine(mixed.transpose(1, 2).reshape(x.shape))
+        return combined
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and a feed-forward layer, each with a residual and a norm (eq. 8).
+
+    Parameters
+    ----------
+    d_model, n_heads, d_feedforward, dropout
+        Sizes.
+    norm
+        ``"pre"``: x + f(norm(x)). ``"post"``: norm(x + f(x)).
+    activation
+        ``"gelu"`` or ``"relu"``.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        d_feedforward: int,
+        dropout: float = 0.0,
+        norm: str = "pre",
+        activation: str = "gelu",
+    ) -> None:
+        super().__init__()
+        self.pre = norm == "pre"
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention = SelfAttention(d_model, n_heads, dropout)
+        self.feedforward_norm = nn.LayerNorm(d_model)
+        self.feedforward = nn.Sequential(
+            nn.Linear(d_model, d_feedforward),
+            ACTIVATIONS[activation](),
+            nn.Dropout(dropout),
+            nn.Linear(d_feedforward, d_model),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, attend: torch.Tensor | None) -> torch.Tensor:
+        """Transform tokens ``(n_cells, n_tokens, d_model)``; `attend` as in `Transformer`."""
+        if self.pre:
+            x = x + self.dropout(self.attention(self.attention_norm(x), attend))
+            x = x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        else:
+            x = self.attention_norm(x + self.dropout(self.attention(x, attend)))
+            x = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        return x
+
+
+class Transformer(nn.Module):
+    """A stack of blocks without positions: a cell is a bag of genes (eq. 8).
+
+    Parameters
+    ----------
+    n_layers
+        Number of blocks.
+    d_model, n_heads, d_feedforward, dropout, norm, activation
+        Of each block.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        d_model: int,
+        n_heads: int,
+        d_feedforward: int,
+        dropout: float = 0.0,
+        norm: str = "pre",
+        activation: str = "gelu",
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            TransformerBlock(d_model, n_heads, d_feedforward, dropout, norm, activation)
+            for _ in range(n_layers)
+        )
+        # Pre-norm blocks leave their sum unnormalised.
+        self.final_norm = nn.LayerNorm(d_model) if norm == "pre" else nn.Identity()
+
+    def forward(self, x: torch.Tensor, attend: torch.Tensor | None = None) -> torch.Tensor:
+        """Transform tokens.
+
+        Parameters
+        ----------
+        x
+            Token vectors, shape ``(n_cells, n_tokens, d_model)``.
+        attend
+            True where a token (row) may see another (column), broadcastable to ``(n_cells,
+            n_heads, n_tokens, n_tokens)``; ``None``: every token sees every token.
+        """
+        for block in self.blocks:
+            x = block(x, attend)
+        normed: torch.Tensor = self.final_norm(x)
+        return normed

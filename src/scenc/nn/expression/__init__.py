@@ -1,0 +1,50 @@
+"""Expression encoders: a value to a vector (eq. 13-19)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scenc.nn.expression._base import ExpressionEncoder
+from scenc.nn.expression._hard import HardBinEncoder, uniform_edges
+from scenc.nn.expression._log import LogBinEncoder
+from scenc.nn.expression._raw import RawEncoder
+from scenc.nn.expression._soft import SoftBinEncoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from scenc.nn._config import ModelConfig
+
+__all__ = [
+    "ExpressionEncoder",
+    "HardBinEncoder",
+    "LogBinEncoder",
+    "RawEncoder",
+    "SoftBinEncoder",
+    "build_expression_encoder",
+    "uniform_edges",
+]
+
+
+def build_expression_encoder(
+    config: ModelConfig, edges: torch.Tensor | None = None
+) -> ExpressionEncoder:
+    """Build the expression encoder a configuration asks for.
+
+    Parameters
+    ----------
+    config
+        The model's configuration.
+    edges
+        Inner bin edges for ``hard_edges="global"``, shape ``(n_bins - 1,)``.
+    """
+    d_model, n_bins, std = config.d_model, config.n_expression_bins, config.init_std
+    if config.expression_encoder == "raw":
+        return RawEncoder(d_model, config.expression_hidden, config.activation)
+    if config.expression_encoder == "log":
+        return LogBinEncoder(d_model, config.max_log_bin, config.log_input, std)
+    if config.expression_encoder == "soft":
+        return SoftBinEncoder(d_model, n_bins, config.expression_hidden, config.soft_bias, std)
+    if config.hard_edges == "uniform":
+        edges = uniform_edges(n_bins, config.target_sum)
+    return HardBinEncoder(d_model, n_bins, edges, std)

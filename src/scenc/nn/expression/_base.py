@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+
+if TYPE_CHECKING:
+    import torch
+
+    from scenc.data import TokenBatch
+
+ValueKind = Literal["normalized", "counts", "quantile_bins"]
+
+
+class ExpressionEncoder(nn.Module, ABC):
+    """Maps expression values to vectors: enc_x of eq. 4.
+
+    Attributes
+    ----------
+    reads
+        Which of a batch's values the encoder sees: x~, raw counts, or per-cell quantile bins.
+    """
+
+    reads: ValueKind = "normalized"
+
+    @abstractmethod
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Encode values, shape ``(n,)`` to ``(n, d_model)``."""
+
+    def encode(self, batch: TokenBatch) -> torch.Tensor:
+        """Encode a batch's distinct values, shape ``(n_values, d_model)``."""
+        encoded: torch.Tensor = self(getattr(batch, self.reads))
+        return encoded

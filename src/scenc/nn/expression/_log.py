@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from scenc.nn.expression._base import ExpressionEncoder
+
+if TYPE_CHECKING:
+    from scenc.nn.expression._base import ValueKind
+
+
+class LogBinEncoder(ExpressionEncoder):
+    """A vector per doubling: b = min(floor(log2(x + 1)), B_max) (eq. 16-17).
+
+    Parameters
+    ----------
+    d_model
+        Width of the output.
+    max_bin
+        B_max.
+    reads
+        ``"counts"``: x is the raw count, as eq. 16 is written. ``"normalized"``: it is x~.
+    init_std
+        Standard deviation of the initial table.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        max_bin: int = 10,
+        reads: ValueKind = "counts",
+        init_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.reads = reads
+        self.max_bin = max_bin
+        self.table = nn.Embedding(max_bin + 1, d_model)
+        nn.init.normal_(self.table.weight, std=init_std)
+
+    def bins(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the bin of each value, shape ``(n,)``."""
+        # frexp reads the exponent itself: x + 1 = m 2^e with m in [0.5, 1), so floor(log2) = e - 1,
+        # exact at powers of two, where a rounded logarithm can fall into the bin below.
+        _, exponent = torch.frexp(values.float() + 1)
+        return (exponent.long() - 1).clamp(max=self.max_bin)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Encode counts (or x~), shape ``(n,)`` to ``(n, d_model)``."""
+        encoded: torch.Tensor = self.table(self.bins(values))
+        return encoded

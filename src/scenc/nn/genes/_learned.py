@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from scenc.nn.genes._base import GeneEncoder
+
+if TYPE_CHECKING:
+    import torch
+
+
+class LearnedGeneEncoder(GeneEncoder):
+    """A trained vector per gene: e = Embedding(g) (eq. 11).
+
+    Parameters
+    ----------
+    n_genes
+        Size of the vocabulary.
+    d_model
+        Width of the output.
+    init_std
+        Standard deviation of the initial table.
+    """
+
+    def __init__(self, n_genes: int, d_model: int, init_std: float = 1.0) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_genes, d_model)
+        nn.init.normal_(self.embedding.weight, std=init_std)
+
+    def forward(self, genes: torch.Tensor) -> torch.Tensor:
+        """Encode vocabulary indices, any shape to ``(..., d_model)``."""
+        encoded: torch.Tensor = self.embedding(genes)
+        return encoded
+
+    def table(self) -> torch.Tensor:
+        """Return the vectors of the whole vocabulary, shape ``(n_genes, d_model)``."""
+        return self.embedding.weight

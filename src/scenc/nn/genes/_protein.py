@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import Any, Self, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from scenc.nn._mlp import mlp
+from scenc.nn.genes._base import GeneEncoder
+
+
+class ProteinGeneEncoder(GeneEncoder):
+    """A trained MLP of fixed, pretrained gene vectors: e = MLP(E(g)) (eq. 12).
+
+    The MLP runs once over the distinct genes of a batch, never over its tokens. Where no gradient
+    is wanted (evaluation), the whole vocabulary is projected once and kept until training resumes.
+
+    Use `from_vectors` to build one from data; the constructor makes an empty one of a given shape.
+
+    Parameters
+    ----------
+    n_genes
+        Size of the vocabulary.
+    dim
+        Width of the pretrained vectors.
+    d_model
+        Width of the output.
+    hidden
+        Width of the MLP's hidden layer.
+    n_own
+        Number of genes that have a trained vector of their own instead of a pretrained one.
+    activation
+        ``"gelu"`` or ``"relu"``.
+    init_std
+        Standard deviation of the initial vectors of genes without a pretrained one.
+    """
+
+    vectors: torch.Tensor
+    own_index: torch.Tensor
+
+    def __init__(
+        self,
+        n_genes: int,
+        dim: int,
+        d_model: int,
+        hidden: int = 512,
+        n_own: int = 0,
+        activation: str = "gelu",
+        init_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(n_genes, dim))
+        # Row of `own` that stands in for a gene's projection, -1 where the projection is used.
+        self.register_buffer("own_index", torch.full((n_genes,), -1))
+        self.own = nn.Parameter(torch.randn(n_own, d_model) * init_std)
+        self.mlp = mlp(dim, hidden, d_model, activation)
+        self._cached: torch.Tensor | None = None
+
+    @classmethod
+    def from_vectors(
+        cls,
+        vectors: torch.Tensor,
+        d_model: int,
+        *,
+        has_vector: torch.Tensor | None = None,
+        missing: str = "learned",
+        **shape: Any,
+    ) -> Self:
+        """Build from pretrained vectors.
+
+        Parameters
+        ----------
+        vectors
+            E, one row per gene of the vocabulary, shape ``(n_genes, dim)``. Kept as given (float16
+            or float32), not trained.
+        d_model
+            Width of the output.
+        has_vector
+            False at genes without a vector, whose rows are ignored, shape ``(n_genes,)``;
+            ``None``: all genes have one.
+        missing
+            Genes without a vector get a trained vector of their own (``"learned"``) or the MLP of
+            a zero vector (``"zero"``).
+        **shape
+            `hidden`, `activation` and `init_std` of the constructor.
+        """
+        lacking = torch.zeros(len(vectors), dtype=torch.bool)
+        if has_vector is not None:
+            lacking = ~has_vector
+        n_own = int(lacking.sum()) if missing == "learned" else 0
+        n_genes, dim = vectors.shape
+        encoder = cls(n_genes, dim, d_model, n_own=n_own, **shape)
+        encoder.vectors = torch.where(lacking[:, None], 0, vectors)
+        if n_own:
+            encoder.own_index[lacking] = torch.arange(n_own)
+        return encoder
+
+    def forward(self, genes: torch.Tensor) -> torch.Tensor:
+        """Encode vocabulary indices, any shape to ``(..., d_model)``."""
+        if not torch.is_grad_enabled():
+            return F.embedding(genes, self.table())
+        present = torch.zeros(len(self.vectors), dtype=torch.bool, device=genes.device)
+        present[genes.reshape(-1)] = True
+        position = present.cumsum(0) - 1
+        return F.embedding(position[genes], self._project(present.nonzero()[:, 0]))
+
+    def table(self) -> torch.Tensor:
+        """Return the vectors of the whole vocabulary, shape ``(n_genes, d_model)``."""
+        if torch.is_grad_enabled() or self.training:
+            return self._project(torch.arange(len(self.vectors), device=self.vectors.device))
+        if self._cached is None:
+            every = torch.arange(len(self.vectors), device=self.vectors.device)
+            self._cached = self._project(every).float()
+        return self._cached
+
+    def _project(self, genes: torch.Tensor) -> torch.Tensor:
+        projected: torch.Tensor = self.mlp(self.vectors[genes].to(self.own.dtype))
+        if len(self.own):
+            own = self.own_index[genes]
+            stand_in = F.embedding(own.clamp(min=0), self.own).to(projected.dtype)
+            projected = torch.where((own >= 0)[:, None], stand_in, projected)
+        return projected
+
+    # Whatever may change the weights or where they live makes the cached table stale.
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode."""
+        self._cached = None if mode else self._cached
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._cached = None
+        return cast("Self", super()._apply(fn, recurse))  # type: ignore[no-untyped-call]  # torch
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._cached = None
+        super()._load_from_state_dict(*args, **kwargs)

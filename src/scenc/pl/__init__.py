@@ -1,0 +1,5 @@
+"""Plots."""
+
+from scenc.pl._training import training
+
+__all__ = ["training"]

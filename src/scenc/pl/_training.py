@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from scenc.model import Model
+
+
+def training(model: Model, ax: Axes | None = None) -> Axes:
+    """Draw a model's training and validation loss by optimizer step.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    ax
+        Where to draw; ``None``: a new figure.
+
+    Raises
+    ------
+    ValueError
+        The model has no curves.
+
+    Examples
+    --------
+    >>> scenc.pl.training(model)
+    """
+    history = model.history
+    if not history:
+        raise ValueError("The model has no training curves: call model.train() first.")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    train = history["train_loss"]["train_loss"]
+    smooth = train.rolling(max(1, len(train) // 50), min_periods=1, center=True).mean()
+    ax.plot(train.index, train, color="#9ecae1", linewidth=0.6, label="training, each step")
+    ax.plot(smooth.index, smooth, color="#08519c", linewidth=1.5, label="training, smoothed")
+    validation = history["reconstruction_loss_validation"]["reconstruction_loss_validation"]
+    if len(validation):
+        ax.plot(
+            validation.index,
+            validation,
+            color="#d94801",
+            marker="o",
+            markersize=3,
+            linewidth=1.2,
+            label="validation",
+        )
+    ax.set(xlabel="optimizer step", ylabel="mean squared error of masked genes")
+    # The first steps would squeeze all others into a line.
+    top = float(train.iloc[len(train) // 50 :].max())
+    ax.set_ylim(0, 1.05 * max(top, float(validation.max()) if len(validation) else top))
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax

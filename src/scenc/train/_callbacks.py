@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+from scenc.train._plan import VALIDATION_LOSS
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss became NaN or infinite.
+
+    Attributes
+    ----------
+    step
+        The optimizer step (from 0) at which it was first seen.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(
+            f"The training loss is not finite at step {step}. Training has stopped and the last "
+            "good weights are in place. A lower lr, a longer warm-up or "
+            "precision='32-true' usually helps."
+        )
+
+
+class Curves(Callback):
+    """Record the loss by optimizer step, and stop when it is not finite.
+
+    Losses stay on their device and are read every few steps, so that a GPU need not wait for the
+    host at each one.
+
+    Parameters
+    ----------
+    first_step
+        Number of steps of earlier trainings of the same model.
+    """
+
+    def __init__(self, first_step: int = 0) -> None:
+        self._first_step = first_step
+        self._pending: list[torch.Tensor] = []
+        self._micro: list[torch.Tensor] = []
+        self._seen_step = 0
+        self.train: dict[int, float] = {}
+        self.validation: dict[int, float] = {}
+        self.lr: dict[int, float] = {}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Keep the batch's loss."""
+        self._micro.append(pl_module.last_loss)  # type: ignore[arg-type]  # set by our plan
+        if trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        self._pending.append(torch.stack(self._micro).mean())
+        self._micro = []
+        step = self._first_step + self._seen_step - 1
+        self.lr[step] = trainer.optimizers[0].param_groups[0]["lr"]
+        every = 1 if pl_module.device.type == "cpu" else 50
+        if len(self._pending) >= every:
+            self._read()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the validation loss."""
+        self._read()
+        step = self._first_step + trainer.global_step - 1
+        self.validation[step] = float(trainer.callback_metrics[VALIDATION_LOSS])
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read what is left."""
+        self._read()
+
+    def _read(self) -> None:
+        if not self._pending:
+            return
+        losses = torch.stack(self._pending).tolist()
+        first = self._first_step + self._seen_step - len(losses)
+        self._pending = []
+        for step, loss in enumerate(losses, start=first):
+            if not torch.isfinite(torch.tensor(loss)):
+                raise NonFiniteLossError(step)
+            self.train[step] = loss
+
+
+class BestWeights(Callback):
+    """Keep the weights of the best validation so far, in memory.
+
+    All ranks hold equal weights, so each keeps its own copy: no files, nothing to race for.
+    """
+
+    def __init__(self) -> None:
+        self.loss = float("inf")
+        self._state: dict[str, torch.Tensor] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the initial weights, the last good ones should the first epoch fail."""
+        self._keep(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights if they are the best."""
+        loss = float(trainer.callback_metrics[VALIDATION_LOSS])
+        if loss < self.loss:
+            self.loss = loss
+            self._keep(pl_module)
+
+    def restore(self, network: torch.nn.Module) -> None:
+        """Put the kept weights back."""
+        if self._state is not None:
+            network.load_state_dict(self._state, strict=False)
+
+    def _keep(self, pl_module: LightningModule) -> None:
+        network: torch.nn.Module = pl_module.network  # type: ignore[assignment]  # set by our plan
+        self._state = {
+            name: weight.detach().to("cpu", copy=True)
+            for name, weight in network.named_parameters()
+        }
+
+
+class Progress(Callback):
+    """One bar over all optimizer steps, with the latest losses."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        self._bar = tqdm(
+            total=int(trainer.estimated_stepping_batches),
+            desc="Training",
+            unit="step",
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Move the bar."""
+        if self._bar is not None and trainer.global_step > self._bar.n:
+            self._bar.update(trainer.global_step - self._bar.n)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the validation loss."""
+        if self._bar is not None:
+            loss = float(trainer.callback_metrics[VALIDATION_LOSS])
+            self._bar.set_postfix(epoch=trainer.current_epoch + 1, validation=f"{loss:.4f}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, _: BaseException) -> None:
+        """Close the bar."""
+        self.on_train_end(trainer, pl_module)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from scenc.train._schedule import warmup_cosine, warmup_within
+
+if TYPE_CHECKING:
+    from scenc.data import TokenBatch
+    from scenc.nn import CellTransformer
+    from scenc.train._config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_LOSS = "reconstruction_loss_validation"
+
+
+class MaskedExpressionPlan(LightningModule):
+    """Train a network to predict masked expression (eq. 10).
+
+    Parameters
+    ----------
+    network
+        The network; its weights are changed in place.
+    config
+        Optimizer, schedule and the rest.
+    """
+
+    def __init__(self, network: CellTransformer, config: TrainConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.last_loss = torch.zeros(())
+        self._validation = torch.zeros(2, dtype=torch.float64)
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> torch.Tensor:
+        """Return the mean squared error over the batch's masked tokens; 0 if there are none."""
+        errors, n_masked = self.network.squared_errors(batch)
+        loss = errors.sum() / n_masked.sum().clamp(min=1)
+        self.last_loss = loss.detach()
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Start new sums."""
+        self._validation = torch.zeros(2, dtype=torch.float64)
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        """Add up squared errors and tokens, so that every token weighs the same."""
+        errors, n_masked = self.network.squared_errors(batch)
+        self._validation += torch.stack([errors.double().sum(), n_masked.double().sum()]).cpu()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over all masked tokens, of all ranks."""
+        sums = self._validation.to(self.device, torch.float32)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(sums)
+        self.log(VALIDATION_LOSS, sums[0] / sums[1].clamp(min=1), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW under a warm-up and a cosine, both by optimizer step."""
+        config = self.config
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = warmup_within(config.warmup_steps, total, config.max_warmup_share)
+        if warmup < config.warmup_steps:
+            logger.info(
+                "Warm-up cut from %d to %d of %d steps.", config.warmup_steps, warmup, total
+            )
+        weights = [p for p in self.network.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in weights if p.ndim > 1]},
+            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = AdamW(
+            groups,
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+        )
+        schedule = partial(warmup_cosine, warmup=warmup, total=total, floor=config.min_lr_ratio)
+        scheduler = LambdaLR(optimizer, schedule)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+
+from scenc.train._callbacks import BestWeights, Curves, Progress
+from scenc.train._plan import VALIDATION_LOSS, MaskedExpressionPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch.utils.data import DataLoader
+
+    from scenc.data import TokenBatch
+    from scenc.nn import CellTransformer
+    from scenc.train._config import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What a training run left behind, by optimizer step.
+
+    Attributes
+    ----------
+    train, validation, lr
+        Training loss, validation loss and learning rate at their steps.
+    n_steps
+        Steps taken.
+    """
+
+    train: dict[int, float]
+    validation: dict[int, float]
+    lr: dict[int, float]
+    n_steps: int
+
+
+def fit(
+    network: CellTransformer,
+    train: DataLoader[TokenBatch],
+    validation: DataLoader[TokenBatch] | None,
+    config: TrainConfig,
+    *,
+    seed: int,
+    first_step: int = 0,
+    precision: str = "auto",
+    accelerator: str = "auto",
+    devices: int | str | list[int] = 1,
+    strategy: str = "auto",
+    early_stopping: bool = True,
+    callbacks: Sequence[pl.Callback] = (),
+    progress_bar: bool = True,
+) -> Curve:
+    """Train a network in place; it ends with the weights of its best validation.
+
+    Parameters
+    ----------
+    network
+        The network to train.
+    train, validation
+        Batches; without validation the last weights stay.
+    config
+        Settings.
+    seed
+        Seed of dropout. The global random state is left as it was.
+    first_step
+        Number of steps of earlier trainings of the same network.
+    precision
+        A Lightning precision; ``"auto"`` is ``"16-mixed"`` on CUDA and ``"32-true"`` elsewhere.
+    accelerator, devices, strategy, callbacks
+        Passed to `lightning.pytorch.Trainer`.
+    early_stopping
+        Whether to stop after `TrainConfig.patience` validations without improvement.
+    progress_bar
+        Whether to show progress.
+
+    Raises
+    ------
+    NonFiniteLossError
+        The loss became NaN or infinite; the network then has its last good weights.
+    """
+    curves, best = Curves(first_step), BestWeights()
+    watchers: list[pl.Callback] = [curves, best, *callbacks]
+    if early_stopping and validation is not None:
+        watchers.append(EarlyStopping(VALIDATION_LOSS, patience=config.patience))
+    if progress_bar:
+        watchers.append(Progress())
+    by_step = config.validate_every is not None
+    network.train()
+    with _quiet_lightning(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            strategy=strategy,
+            precision=_resolve_precision(precision, accelerator),  # type: ignore[arg-type]
+            max_epochs=config.max_epochs,
+            accumulate_grad_batches=config.accumulate_grad_batches,
+            gradient_clip_val=config.gradient_clip or None,
+            check_val_every_n_epoch=None if by_step else 1,
+            # Lightning counts batches here, not optimizer steps.
+            val_check_interval=(
+                (config.validate_every or 1) * config.accumulate_grad_batches if by_step else 1.0
+            ),
+            callbacks=watchers,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            logger=False,
+            num_sanity_val_steps=0,
+            # Our requests are shared out over ranks already.
+            use_distributed_sampler=False,
+        )
+        finished = False
+        try:
+            with _survive_interrupt(trainer):
+                trainer.fit(MaskedExpressionPlan(network, config), train, validation)
+                finished = True
+        finally:
+            if validation is not None or not finished:
+                best.restore(network)
+            network.eval()
+    return Curve(curves.train, curves.validation, curves.lr, trainer.global_step)
+
+
+def _resolve_precision(precision: str, accelerator: str) -> str:
+    if precision != "auto":
+        return precision
+    on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "16-mixed" if on_cuda else "32-true"
+
+
+@contextmanager
+def _survive_interrupt(trainer: pl.Trainer) -> Iterator[None]:
+    """End training, not the session, at a keyboard interrupt.
+
+    Lightning would leave the process, and ignore further interrupts until then.
+    """
+    main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        warnings.warn(
+            "Training was interrupted; the best weights so far are in place.",
+            UserWarning,
+            stacklevel=5,
+        )
+    finally:
+        if main_thread and handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says of matters that are settled here."""
+    loggers = [
+        logging.getLogger("lightning.pytorch.utilities.rank_zero"),
+        logging.getLogger("lightning.pytorch.accelerators.cuda"),
+    ]
+    levels: list[Any] = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Tokens come from one compiled call a batch: worker processes would only add cost.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # Lightning's own use of PyTorch's trees.
+            warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+            yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
