@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Self
 from scvi.model.base import BaseModelClass
 
 from scenc.data import Tokenizer
+from scenc.genes import match
 from scenc.model._cells import read_cells, rna_of
+from scenc.model._fields import gene_names
 from scenc.model._presets import get_preset
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from scenc.genes import GeneMatch
     from scenc.model._cells import Cells
     from scenc.nn import CellTransformer, ModelConfig
     from scenc.train import TrainConfig
@@ -103,6 +106,27 @@ class ModelBase(BaseModelClass):
         self._cells = None
         settings = ", ".join(f"{name}={value!r}" for name, value in asdict(config).items())
         self._model_summary_string = f"scenc.Model of {len(vocabulary)} genes: {settings}"
+
+    def gene_coverage(self, adata: AnnData | MuData | None = None) -> GeneMatch:
+        """Say how the genes of data match the model's, and by which rules.
+
+        Parameters
+        ----------
+        adata
+            The data; ``None``: those the model was made with.
+
+        Returns
+        -------
+        The report, which prints well.
+
+        Examples
+        --------
+        >>> print(model.gene_coverage(query))
+        """
+        if adata is None:
+            return self._training_cells().match
+        names = gene_names(rna_of(adata, self._setup_args), self._setup_args.get("gene_ids"))
+        return match(names, self.vocabulary)
 
     @property
     def _setup_args(self) -> dict[str, Any]:

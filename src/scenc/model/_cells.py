@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mudata import MuData
 
+from scenc.genes import match
 from scenc.model._fields import gene_names, inspect_counts, open_counts
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.data import CountCheck, CountRows
+    from scenc.genes import GeneMatch
+
+logger = logging.getLogger(__name__)
 
 # Below this share of the smaller gene list, a query is refused; below the next, warned about.
 _REFUSE_COVERAGE, _WARN_COVERAGE = 0.1, 0.5
@@ -34,12 +39,15 @@ class Cells:
         Number of non-zero genes of each cell, in the vocabulary or not, ``(n_cells,)``.
     names
         Cell names, ``(n_cells,)``.
+    match
+        How the genes were matched.
     """
 
     rows: CountRows
     gene_map: NDArray[np.int64]
     n_genes: NDArray[np.int64]
     names: pd.Index[Any]
+    match: GeneMatch
 
     @property
     def n_cells(self) -> int:
@@ -91,27 +99,30 @@ def read_cells(
     names = gene_names(adata, setup_args.get("gene_ids"))
     if check is None or len(check.n_genes) != adata.n_obs:
         check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
-    gene_map = match_genes(names, vocabulary)
-    return Cells(open_counts(adata, layer), gene_map, check.n_genes, adata.obs_names)
+    found = match(names, vocabulary)
+    check_coverage(found)
+    positions = found.positions.astype(np.int64)
+    return Cells(open_counts(adata, layer), positions, check.n_genes, adata.obs_names, found)
 
 
-def match_genes(names: pd.Index[str], vocabulary: pd.Index[str]) -> NDArray[np.int64]:
-    """Return each gene's index in the vocabulary, -1 where it is not in it.
+def check_coverage(found: GeneMatch) -> None:
+    """Refuse a query that shares too few genes with the model, warn of one that shares few.
 
     Raises
     ------
     ValueError
         Too few genes are shared.
     """
-    gene_map = vocabulary.get_indexer(names).astype(np.int64)
-    n_shared = int((gene_map >= 0).sum())
-    share = n_shared / max(1, min(len(names), len(vocabulary)))
-    report = f"{n_shared} of the data's {len(names)} genes are among the model's {len(vocabulary)}"
+    share = found.n_matched / max(1, min(len(found.query), len(found.vocabulary)))
     if share < _REFUSE_COVERAGE:
         raise ValueError(
-            f"{report}: too few to embed. The data name genes like {names[0]!r}, the model like "
-            f"{vocabulary[0]!r}; gene_ids of setup_anndata picks another column of var."
+            f"Too few genes to embed: {found.n_matched} of the data's {len(found.query)} are among "
+            f"the model's {len(found.vocabulary)}. The data name genes like {found.query[0]!r}, "
+            f"the model like {found.vocabulary[0]!r}. {found}"
         )
     if share < _WARN_COVERAGE:
-        warnings.warn(f"Only {report}.", UserWarning, stacklevel=2)
-    return gene_map
+        warnings.warn(f"Few genes are shared. {found}", UserWarning, stacklevel=2)
+    elif found.duplicated:
+        warnings.warn(f"Genes stand in several columns. {found}", UserWarning, stacklevel=2)
+    elif not found.n_matched == len(found.query) == len(found.vocabulary):
+        logger.info("%s", found)

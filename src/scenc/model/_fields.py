@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,15 @@ from scvi import REGISTRY_KEYS
 from scvi.data.fields import LayerField, MuDataWrapper
 
 from scenc.data import CountCheck, check_counts, open_rows
+from scenc.genes import harmonize
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scenc.data import CountRows
+
+
+GENES_KEY = "scenc_genes"
 
 
 def layer_name(layer: str | None) -> str:
@@ -77,7 +81,22 @@ def gene_names(adata: AnnData, gene_ids: str | None) -> pd.Index[str]:
             f"{where} names {len(double)} genes more than once, for example "
             f"{', '.join(double[:5])}. Merge or drop them, or call adata.var_names_make_unique()."
         )
-    return cast("pd.Index[str]", names)
+    return names
+
+
+def report_genes(adata: AnnData, names: pd.Index[str]) -> None:
+    """Write what is known of the genes to ``adata.uns``; warn where several columns mean one."""
+    genes = harmonize(names)
+    adata.uns[GENES_KEY] = genes.to_uns()
+    if genes.duplicated:
+        first = next(iter(genes.duplicated.values()))
+        warnings.warn(
+            f"{len(genes.duplicated)} genes stand in several columns under different names, for "
+            f"example {', '.join(first)}; the model treats these as different genes. Merge them if "
+            f"they are not (all are listed in adata.uns[{GENES_KEY!r}]).",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def inspect_counts(adata: AnnData, layer: str | None, gene_ids: str | None) -> CountCheck:

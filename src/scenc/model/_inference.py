@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from scenc.data import OrderedRequests, TokenDataset
+from scenc.genes import match
 from scenc.model._base import ModelBase
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class InferenceMixin(ModelBase):
             Cells per batch; changes speed and memory only.
         key_added
             Where in ``adata.obsm`` the embedding is written, if all cells are embedded and `adata`
-            is not a view; ``None``: nowhere.
+            is not a view; ``None``: nowhere. How the genes matched goes to
+            ``adata.uns[f"{key_added}_genes"]``.
         max_genes
             Genes a cell keeps: as many as in training (``"context"``), a number, or all
             (``None``).
@@ -104,6 +106,7 @@ class InferenceMixin(ModelBase):
                 )
             else:
                 target.obsm[key_added] = embedding
+                target.uns[f"{key_added}_genes"] = cells.match.to_uns()
         return embedding
 
     def get_reconstruction_error(
@@ -170,7 +173,7 @@ class InferenceMixin(ModelBase):
         adata, indices, batch_size
             As in `get_latent_representation`.
         genes
-            Genes of the model's vocabulary.
+            Genes of the model's vocabulary, by any name `scenc.genes.match` knows.
 
         Returns
         -------
@@ -188,15 +191,14 @@ class InferenceMixin(ModelBase):
         names = [genes] if isinstance(genes, str) else list(genes)
         if not names:
             raise ValueError("Name at least one gene (genes=[...]).")
-        index = self.vocabulary.get_indexer(pd.Index(names))
-        if (index < 0).any():
-            unknown = [name for name, at in zip(names, index, strict=True) if at < 0]
+        found = match(names, self.vocabulary, duplicates="all")
+        if found.unmatched:
             raise ValueError(
-                f"{len(unknown)} of {len(names)} genes are not in the model's vocabulary: "
-                f"{', '.join(unknown[:5])}."
+                f"{len(found.unmatched)} of {len(names)} genes are not in the model's vocabulary: "
+                f"{', '.join(found.unmatched[:5])}."
             )
         cells, rows = self._query(adata, indices)
-        hidden = torch.from_numpy(index).to(self.module.device)
+        hidden = torch.from_numpy(found.positions.astype(np.int64)).to(self.module.device)
         out = np.zeros((len(rows), len(names)), np.float32)
 
         def predict(batch: TokenBatch) -> torch.Tensor:

@@ -19,7 +19,8 @@ from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
-    from numpy.typing import NDArray
+
+    from scenc.model._proteins import Vectors
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,9 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
         Sizes and training settings: ``"small"`` for a laptop's CPU, ``"base"`` for one GPU,
         ``"paper"`` for Table 1 of the paper.
     protein_embeddings
-        Pretrained gene vectors for the protein encoder: a DataFrame with genes as index, or an
-        array with one row per gene of `adata` (NaN where a gene has none).
+        Pretrained gene vectors for the protein encoder: `scenc.genes.ProteinEmbeddings`, a file of
+        them, a DataFrame with genes as index, or an array with one row per gene of `adata` (NaN
+        where a gene has none).
     **overrides
         Any other attribute of `scenc.nn.ModelConfig`.
 
@@ -87,7 +89,7 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
         gene_encoder: str = "learned",
         expression_encoder: str = "soft",
         preset: str = "small",
-        protein_embeddings: pd.DataFrame | NDArray[Any] | None = None,
+        protein_embeddings: Vectors | None = None,
         **overrides: Any,
     ) -> None:
         chosen = {"gene_encoder": gene_encoder, "expression_encoder": expression_encoder}
@@ -97,8 +99,8 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
         genes = pd.Index(self._field_state("X")["column_names"]).astype(str)
         vectors = None
         if protein_embeddings is not None:
-            vectors, has_vector = align_vectors(protein_embeddings, genes)
-            logger.info("%d of %d genes have a pretrained vector.", has_vector.sum(), len(genes))
+            vectors, has_vector, report = align_vectors(protein_embeddings, genes)
+            logger.info("%s", report)
             if config.protein_missing == "drop":
                 genes, vectors = genes[has_vector], vectors[has_vector]
                 has_vector = has_vector[has_vector]
@@ -112,6 +114,8 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
                     config.d_model,
                     has_vector=torch.from_numpy(has_vector),
                     missing=config.protein_missing,
+                    input_scale=config.protein_input,
+                    output=config.protein_output,
                     hidden=config.protein_hidden,
                     activation=config.activation,
                     init_std=config.init_std,

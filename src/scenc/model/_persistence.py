@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from scenc import __version__
+from scenc._model_files import ModelFileError, read_card, read_shapes, read_weights, write_model
 from scenc.model._base import ModelBase
-from scenc.model._files import ModelFileError, read_card, read_shapes, read_weights, write_model
 from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
 from scenc.train import TrainConfig
 
@@ -139,6 +139,7 @@ def _shell(
                 config.protein_hidden,
                 n_own=shapes[_OWN][0],
                 activation=config.activation,
+                layer_norm=config.protein_output == "layer_norm",
             )
         edges = torch.zeros(shapes[_EDGES]) if _EDGES in shapes else None
         return CellTransformer(config, n_genes, encoder, edges)

@@ -1,54 +1,72 @@
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from scenc.genes import ProteinEmbeddings
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    type Vectors = (
+        ProteinEmbeddings | pd.DataFrame | NDArray[np.floating[Any]] | str | PathLike[str]
+    )
 
-def align_vectors(embeddings: Any, genes: pd.Index[str]) -> tuple[torch.Tensor, NDArray[np.bool_]]:
+
+def align_vectors(
+    embeddings: Vectors, genes: pd.Index[str]
+) -> tuple[torch.Tensor, NDArray[np.bool_], str]:
     """Line pretrained gene vectors up with genes.
 
     Parameters
     ----------
     embeddings
-        A DataFrame with genes as index, or an array with one row per gene of `genes`; a row of
-        NaN means that the gene has no vector.
+        Vectors, a file of them, or a DataFrame with genes as index, all matched by
+        `scenc.genes.match`; or an array with one row per gene of `genes`. A row of NaN means that
+        the gene has no vector.
     genes
         The genes wanted.
 
     Returns
     -------
-    Vectors, ``(n_genes, dim)``, zero where there is none, and which genes have one.
+    Vectors, ``(n_genes, dim)``, zero where there is none; which genes have one; a report.
 
     Raises
     ------
     ValueError
         The shape is wrong, a gene stands twice, or no gene has a vector.
     """
+    if isinstance(embeddings, np.ndarray):
+        return _align_array(embeddings, genes)
     if isinstance(embeddings, pd.DataFrame):
-        if embeddings.index.has_duplicates:
-            double = embeddings.index[embeddings.index.duplicated()][0]
-            raise ValueError(f"protein_embeddings names gene {double!r} more than once.")
-        embeddings = embeddings.reindex(genes).to_numpy()
-    matrix = np.asarray(embeddings)
+        known = embeddings[embeddings.notna().all(axis=1)]
+        embeddings = ProteinEmbeddings.from_arrays(
+            known.index, known.to_numpy(), source="protein_embeddings"
+        )
+    elif isinstance(embeddings, str | PathLike):
+        embeddings = ProteinEmbeddings.load(str(embeddings))
+    aligned = embeddings.align(genes)
+    # float16 files stay float16: half the memory, and the MLP casts what it uses.
+    matrix = aligned.matrix.astype(embeddings.matrix.dtype)
+    return torch.from_numpy(matrix), aligned.has_vector, str(aligned.coverage)
+
+
+def _align_array(
+    matrix: NDArray[np.floating[Any]], genes: pd.Index[str]
+) -> tuple[torch.Tensor, NDArray[np.bool_], str]:
     if matrix.ndim != 2 or len(matrix) != len(genes):
         raise ValueError(
             f"protein_embeddings has shape {matrix.shape}; an array needs one row for each of the "
             f"{len(genes)} genes. Pass a DataFrame with gene names as index to match by name."
         )
-    if not np.issubdtype(matrix.dtype, np.floating):
-        matrix = matrix.astype(np.float32)
     if matrix.dtype != np.float16:
-        matrix = matrix.astype(np.float32, copy=False)
+        matrix = matrix.astype(np.float32)
     has_vector = np.isfinite(matrix).all(axis=1)
     if not has_vector.any():
-        raise ValueError(
-            "None of the genes has a vector in protein_embeddings; do the identifiers agree "
-            f"(here: {', '.join(map(str, genes[:3]))})?"
-        )
-    return torch.from_numpy(np.where(has_vector[:, None], matrix, 0)), has_vector
+        raise ValueError("No row of protein_embeddings is finite: no gene has a vector.")
+    report = f"{has_vector.sum()} of {len(genes)} genes have a pretrained vector"
+    return torch.from_numpy(np.where(has_vector[:, None], matrix, 0)), has_vector, report

@@ -7,7 +7,7 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, MuDataCategoricalObsField
 
 from scenc.model._base import ModelBase
-from scenc.model._fields import CountsField, MuDataCountsField
+from scenc.model._fields import CountsField, MuDataCountsField, gene_names, report_genes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +63,7 @@ class SetupMixin(ModelBase):
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
         manager.register_fields(adata, **kwargs)
+        report_genes(adata, gene_names(adata, gene_ids))
         cls.register_manager(manager)
 
     @classmethod
@@ -120,6 +121,8 @@ class SetupMixin(ModelBase):
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
         manager.register_fields(mdata, **kwargs)
+        rna = mdata.mod[where.rna_layer]
+        report_genes(rna, gene_names(rna, gene_ids))
         cls.register_manager(manager)
 
     @classmethod

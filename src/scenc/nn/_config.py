@@ -50,6 +50,14 @@ class ModelConfig:
         is linear, and the soft bins lose their expressiveness.
     protein_hidden
         Hidden width of the protein encoder's MLP.
+    protein_input
+        What the protein encoder's MLP sees: the vectors as they are (``"plain"``, the letter of
+        eq. 12), each scaled to a root mean square of 1 (``"l2"``, as STATE does up to a constant),
+        or each dimension to mean 0 and standard deviation 1 over the genes (``"standardize"``).
+    protein_output
+        How the MLP's output enters: as it is (``"plain"``), shifted and scaled once, at the start,
+        to the mean 0 and the spread `init_std` of a learned table (``"matched"``), or through a
+        trained layer normalisation (``"layer_norm"``, as UCE and STATE do).
     protein_missing
         What a gene without a pretrained vector gets: ``"learned"``, a trained vector of its own;
         ``"zero"``, the MLP of a zero vector; ``"drop"``, it is left out of the vocabulary.
@@ -77,6 +85,8 @@ class ModelConfig:
     max_log_bin: int = 10
     soft_bias: bool = True
     protein_hidden: int = 512
+    protein_input: Literal["plain", "l2", "standardize"] = "plain"
+    protein_output: Literal["plain", "matched", "layer_norm"] = "plain"
     protein_missing: Literal["learned", "zero", "drop"] = "learned"
     init_std: float = 1.0
     seed: int = 0

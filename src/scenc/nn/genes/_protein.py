@@ -34,6 +34,8 @@ class ProteinGeneEncoder(GeneEncoder):
         ``"gelu"`` or ``"relu"``.
     init_std
         Standard deviation of the initial vectors of genes without a pretrained one.
+    layer_norm
+        Whether a layer normalisation follows the MLP.
     """
 
     vectors: torch.Tensor
@@ -48,6 +50,7 @@ class ProteinGeneEncoder(GeneEncoder):
         n_own: int = 0,
         activation: str = "gelu",
         init_std: float = 1.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.register_buffer("vectors", torch.zeros(n_genes, dim))
@@ -55,6 +58,7 @@ class ProteinGeneEncoder(GeneEncoder):
         self.register_buffer("own_index", torch.full((n_genes,), -1))
         self.own = nn.Parameter(torch.randn(n_own, d_model) * init_std)
         self.mlp = mlp(dim, hidden, d_model, activation)
+        self.norm = nn.LayerNorm(d_model) if layer_norm else nn.Identity()
         self._cached: torch.Tensor | None = None
 
     @classmethod
@@ -65,6 +69,8 @@ class ProteinGeneEncoder(GeneEncoder):
         *,
         has_vector: torch.Tensor | None = None,
         missing: str = "learned",
+        input_scale: str = "plain",
+        output: str = "plain",
         **shape: Any,
     ) -> Self:
         """Build from pretrained vectors.
@@ -82,6 +88,8 @@ class ProteinGeneEncoder(GeneEncoder):
         missing
             Genes without a vector get a trained vector of their own (``"learned"``) or the MLP of
             a zero vector (``"zero"``).
+        input_scale, output
+            As `protein_input` and `protein_output` of `scenc.nn.ModelConfig`.
         **shape
             `hidden`, `activation` and `init_std` of the constructor.
         """
@@ -90,8 +98,12 @@ class ProteinGeneEncoder(GeneEncoder):
             lacking = ~has_vector
         n_own = int(lacking.sum()) if missing == "learned" else 0
         n_genes, dim = vectors.shape
-        encoder = cls(n_genes, dim, d_model, n_own=n_own, **shape)
-        encoder.vectors = torch.where(lacking[:, None], 0, vectors)
+        encoder = cls(
+            n_genes, dim, d_model, n_own=n_own, layer_norm=output == "layer_norm", **shape
+        )
+        encoder.vectors = torch.where(lacking[:, None], 0, _scale(vectors, ~lacking, input_scale))
+        if output == "matched":
+            encoder._match_spread(~lacking, shape.get("init_std", 1.0))
         if n_own:
             encoder.own_index[lacking] = torch.arange(n_own)
         return encoder
@@ -114,8 +126,18 @@ class ProteinGeneEncoder(GeneEncoder):
             self._cached = self._project(every).float()
         return self._cached
 
+    @torch.no_grad()
+    def _match_spread(self, known: torch.Tensor, std: float) -> None:
+        """Shift and scale the last layer until projected genes have mean 0 and a given spread."""
+        last = cast("nn.Linear", self.mlp[-1])
+        projected = self.mlp(self.vectors[known].to(self.own.dtype))
+        mean = projected.mean(dim=0)
+        factor = std / (projected - mean).square().mean().sqrt()
+        last.weight.mul_(factor)
+        last.bias.sub_(mean).mul_(factor)
+
     def _project(self, genes: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = self.mlp(self.vectors[genes].to(self.own.dtype))
+        projected: torch.Tensor = self.norm(self.mlp(self.vectors[genes].to(self.own.dtype)))
         if len(self.own):
             own = self.own_index[genes]
             stand_in = F.embedding(own.clamp(min=0), self.own).to(projected.dtype)
@@ -135,3 +157,16 @@ class ProteinGeneEncoder(GeneEncoder):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._cached = None
         super()._load_from_state_dict(*args, **kwargs)
+
+
+def _scale(vectors: torch.Tensor, known: torch.Tensor, how: str) -> torch.Tensor:
+    """Scale pretrained vectors as `protein_input` of `scenc.nn.ModelConfig` says."""
+    if how == "plain":
+        return vectors
+    wide = vectors.float()
+    if how == "l2":
+        scaled = wide / wide.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
+    else:
+        std, mean = torch.std_mean(wide[known], dim=0, correction=0)
+        scaled = (wide - mean) / std.clamp(min=1e-6)
+    return scaled.to(vectors.dtype)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +50,8 @@ def write_model(
             raise FileExistsError(f"{path} exists; pass overwrite=True to replace the model there.")
         if not (path / _CARD).is_file():
             raise FileExistsError(f"{path} exists and holds no scenc model: it is not replaced.")
+    from safetensors.torch import save_file
+
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -105,6 +106,20 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
+def read_vocabulary(path: Path) -> list[str]:
+    """Read the genes a model knows.
+
+    Raises
+    ------
+    FileNotFoundError, ModelFileError
+        As `read_card`.
+    """
+    names = read_card(path).get("vocabulary")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelFileError(f"{path / _CARD} holds no list of genes.")
+    return names
+
+
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Read the shapes of a model's weights without reading the weights."""
     try:
@@ -116,6 +131,8 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read a model's weights."""
+    from safetensors.torch import load_file
+
     return load_file(path / _WEIGHTS)
 
 

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._harmonize import harmonize
+from ._identifiers import as_names
+from ._match import GeneMatch, match
+from ._protein_embeddings import ProteinEmbeddings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._alignment import EmbeddingCoverage
+    from ._gene_map import GeneMap
+    from ._identifiers import Names
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GeneCheck:
+    """What can be said of a data set's genes before it is used; made by :func:`check`.
+
+    Parameters
+    ----------
+    genes
+        What the names are and lead to.
+    vocabulary
+        How they match a model's vocabulary, if one was given.
+    proteins
+        Which of them have a protein vector, if a file was given.
+    """
+
+    genes: GeneMap
+    vocabulary: GeneMatch | None = None
+    proteins: EmbeddingCoverage | None = None
+
+    def __repr__(self) -> str:
+        return f"<GeneCheck of {self.genes!r}>"
+
+    def __str__(self) -> str:
+        parts = (self.genes, self.vocabulary, self.proteins)
+        return "\n\n".join(str(part) for part in parts if part is not None)
+
+    def _repr_html_(self) -> str:
+        parts = (self.genes, self.vocabulary, self.proteins)
+        return "".join(part._repr_html_() for part in parts if part is not None)
+
+
+def check(
+    names: Iterable[object],
+    *,
+    vocabulary: Iterable[object] | None = None,
+    proteins: ProteinEmbeddings | str | Path | None = None,
+    species: str = "auto",
+) -> GeneCheck:
+    """Report on gene names: what they are, and what of a model or a protein file they cover.
+
+    Parameters
+    ----------
+    names
+        Gene names, for example from :func:`read_gene_names`.
+    vocabulary
+        Gene names of a model.
+    proteins
+        Protein vectors or a file of them.
+    species
+        As in :func:`harmonize`.
+
+    Returns
+    -------
+    The reports; printing gives all of them.
+
+    Examples
+    --------
+    >>> from scenc.genes import check
+    >>> print(check(["CPSF3L", "CD4"], vocabulary=["INTS11"]))
+    GeneMap: 2 names to current symbols, 2 mapped (human)
+      current symbol   1   50.0 %
+      previous symbol  1   50.0 %  CPSF3L
+    <BLANKLINE>
+    GeneMatch: 1 of 2 columns used, 100.0 % of 1 vocabulary genes covered
+      previous symbol  1   50.0 %  CPSF3L
+      not found        1   50.0 %  CD4
+    """
+    texts = as_names(names)
+    if isinstance(proteins, str | Path):
+        proteins = ProteinEmbeddings.load(proteins)
+    return GeneCheck(
+        harmonize(texts, species=species),
+        None if vocabulary is None else match(texts, vocabulary, species=species),
+        None if proteins is None else proteins.coverage(texts, species=species),
+    )
+
+
+def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
+    """Read the gene names of an ``.h5ad`` file without its matrix, or a text file's lines.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad`` file, or a text file (``.txt``) with one gene per line.
+    gene_ids
+        Column of ``var`` with the names; ``None`` for ``var_names``.
+
+    Returns
+    -------
+    Names in file order, ``""`` for missing ones.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is neither, or has no such column.
+
+    Examples
+    --------
+    >>> from scenc.genes import read_gene_names
+    >>> read_gene_names("pbmc.h5ad", gene_ids="ensembl_id")  # doctest: +SKIP
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if path.suffix == ".txt":
+        return as_names(path.read_text(encoding="utf-8").splitlines())
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{path} is not an .h5ad file, nor a .txt file with one gene per line.")
+    from anndata.io import read_elem
+
+    with h5py.File(path, "r") as file:
+        if "var" not in file:
+            raise ValueError(f"{path} has no var; it is not an .h5ad file.")
+        var = read_elem(file["var"])
+    if gene_ids is None:
+        return as_names(var.index)
+    if gene_ids not in var:
+        raise ValueError(
+            f"{path} has no column {gene_ids!r} in var; it has {', '.join(map(str, var.columns))}."
+        )
+    return as_names(var[gene_ids], f"var[{gene_ids!r}]")

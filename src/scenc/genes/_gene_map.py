@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ._report import Report, sample
+from ._rules import MAPPED, RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._identifiers import Names
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GeneMap:
+    """What became of each name in a list of genes; made by :func:`harmonize`.
+
+    All arrays have one entry per input name, in the order of the input.
+
+    Parameters
+    ----------
+    names
+        The input names, without surrounding white space; ``""`` for a missing one.
+    mapped
+        The name to use: a current symbol or an Ensembl id as asked for with ``to``, or the input
+        name (an Ensembl id without its version) where there is no such name or another column
+        has a better claim to it.
+    canonical
+        A stable key: two names with the same key mean the same gene. The Ensembl id without
+        version where the gene has one, else its current symbol, else the name itself.
+    symbol
+        Current symbol, ``""`` where unknown.
+    ensembl_id
+        Ensembl id without version, ``""`` where unknown.
+    rule
+        How the name was dealt with: ``"ensembl"``, ``"symbol"``, ``"hgnc"``, ``"retired"`` (an
+        Ensembl id another has replaced), ``"previous"``, ``"alias"``, ``"case"``, ``"date"``, or,
+        for names left as they are, ``"unlisted"`` (an Ensembl id that the table lacks),
+        ``"suffixed"`` (``FOO-1`` beside ``FOO``), ``"ambiguous"``, ``"unknown"``, ``"unnamed"``.
+    to
+        ``"symbol"`` or ``"ensembl"``.
+    species
+        The species whose symbols were looked up, or the one found.
+    ambiguous
+        Each ambiguous name and the genes it could mean.
+    duplicated
+        Each gene that several names mean, by canonical key, and those names.
+    notes
+        What else to know, in sentences.
+    table
+        Which sources the table was made from.
+    """
+
+    names: Names
+    mapped: Names
+    canonical: Names
+    symbol: Names
+    ensembl_id: Names
+    rule: Names
+    to: str = "symbol"
+    species: str = "human"
+    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    duplicated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    table: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("names", "mapped", "canonical", "symbol", "ensembl_id", "rule"):
+            getattr(self, name).setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of names per rule; rules that no name met are left out."""
+        found = pd.Series(self.rule, dtype=object).value_counts()
+        return {rule: int(found[rule]) for rule in RULES if rule in found.index}
+
+    @property
+    def n_mapped(self) -> int:
+        """Number of names that lead to a gene of the table."""
+        return sum(self.counts.get(rule, 0) for rule in MAPPED)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names that lead to no gene of the table: unknown, and unlisted Ensembl ids."""
+        return self._with_rule("unknown", "unlisted")
+
+    @property
+    def suffixed(self) -> tuple[str, ...]:
+        """Names such as ``FOO-1`` beside ``FOO``, as ``var_names_make_unique`` leaves them."""
+        return self._with_rule("suffixed")
+
+    def _with_rule(self, *rules: str) -> tuple[str, ...]:
+        return tuple(self.names[np.isin(self.rule.astype(str), rules)].tolist())
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per name.
+
+        Returns
+        -------
+        Columns ``name``, ``mapped``, ``canonical``, ``symbol``, ``ensembl_id``, ``rule``.
+        """
+        columns = ("mapped", "canonical", "symbol", "ensembl_id", "rule")
+        return pd.DataFrame({"name": self.names, **{key: getattr(self, key) for key in columns}})
+
+    def to_uns(self) -> dict[str, Any]:
+        """Summarise in plain values that ``.h5ad`` files hold.
+
+        Returns
+        -------
+        For ``adata.uns["scenc_genes"]``: the number of names, the counts by rule, the table's
+        sources, and ambiguous, duplicated and unknown names, one line of text each.
+        """
+        return {
+            "n": len(self),
+            "n_mapped": self.n_mapped,
+            "to": self.to,
+            "species": self.species,
+            "table": self.table,
+            "counts": dict(self.counts),
+            "ambiguous": _lines(self.ambiguous),
+            "duplicated": _lines(self.duplicated),
+            "unknown": np.array(self.unknown, dtype=object),
+            "notes": np.array(self.notes, dtype=object),
+        }
+
+    def _report(self) -> Report:
+        rows = [(RULES[rule], count, self._remark(rule)) for rule, count in self.counts.items()]
+        if self.duplicated:
+            names = sum(len(names) for names in self.duplicated.values())
+            shown = (f"{gene}: {', '.join(names[:3])}" for gene, names in self.duplicated.items())
+            remark = f"for {len(self.duplicated):,} genes ({sample(shown, len(self.duplicated))})"
+            rows.append(("sharing a gene", names, remark))
+        target = "Ensembl ids" if self.to == "ensembl" else "current symbols"
+        title = f"GeneMap: {len(self):,} names to {target}, {self.n_mapped:,} mapped"
+        return Report(f"{title} ({self.species})", rows, len(self), self.notes)
+
+    def _remark(self, rule: str) -> str:
+        if rule == "ambiguous":
+            shown = (f"{name}: {' or '.join(of[:3])}" for name, of in self.ambiguous.items())
+            return sample(shown, len(self.ambiguous))
+        if rule in ("ensembl", "symbol", "hgnc", "unnamed"):
+            return ""
+        names = self._with_rule(rule)
+        return sample(names, len(names))
+
+    def __repr__(self) -> str:
+        return f"<{self._report().title}>"
+
+    def __str__(self) -> str:
+        return self._report().text()
+
+    def _repr_html_(self) -> str:
+        return self._report().html()
+
+
+def _lines(groups: Mapping[str, tuple[str, ...]]) -> Names:
+    lines = [f"{key}: {', '.join(names)}" for key, names in groups.items()]
+    return np.array(lines, dtype=object)
