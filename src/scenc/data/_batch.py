@@ -45,6 +45,9 @@ class TokenBatch:
         Whether any cell is shorter than ``n_tokens``: without padding attention needs no mask.
     max_masked
         The largest of ``n_masked``.
+    parts
+        First cell, end and length of the longest cell of each part: runs of cells of similar
+        length, which the network takes one after the other to spare most of the padding.
     """
 
     genes: torch.Tensor
@@ -58,6 +61,7 @@ class TokenBatch:
     depths: torch.Tensor
     is_padded: bool
     max_masked: int
+    parts: tuple[tuple[int, int, int], ...]
 
     @property
     def n_cells(self) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class TokenDataset(Dataset["TokenBatch"]):
         How rows become tokens.
     subset
         Rows that requests count in, ``None``: all; requested cell i is row ``subset[i]``.
+    lengths
+        Number of tokens of each row, exact or not. If given, the cells of a batch are put in the
+        order of their length, longest first, so that the network can spare padding.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class TokenDataset(Dataset["TokenBatch"]):
         gene_map: NDArray[np.int64],
         tokenizer: Tokenizer,
         subset: NDArray[np.int64] | None = None,
+        lengths: NDArray[np.int64] | None = None,
     ) -> None:
         if len(gene_map) != rows.shape[1]:
             raise ValueError(
@@ -44,15 +49,20 @@ class TokenDataset(Dataset["TokenBatch"]):
         self._gene_map = np.ascontiguousarray(gene_map, dtype=np.int64)
         self._tokenizer = tokenizer
         self._subset = subset
+        self._lengths = lengths
 
     def __len__(self) -> int:
         return self._rows.shape[0] if self._subset is None else len(self._subset)
 
     def __getitem__(self, request: Request) -> TokenBatch:
-        rows = request.rows if self._subset is None else self._subset[request.rows]
+        asked = request.rows
+        rows = asked if self._subset is None else self._subset[asked]
+        if self._lengths is not None:
+            order = np.argsort(-self._lengths[rows], kind="stable")
+            asked, rows = asked[order], rows[order]
         matrix, positions = self._rows.select(rows)
         batch = self._tokenizer(matrix, positions, self._gene_map, request.seed)
-        return batch.at_cells(request.rows)
+        return batch.at_cells(asked)
 
     def loader(
         self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
@@ -65,4 +75,6 @@ class TokenDataset(Dataset["TokenBatch"]):
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=False,
+            # PyTorch takes a seed for its workers at each pass; not from the session's generator.
+            generator=torch.Generator(),
         )

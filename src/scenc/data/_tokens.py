@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Counts below this share one slot a cell; larger or fractional ones get a slot of their own.
 _N_SLOTS = 1024
+# A part of a batch has at least this many cells, and padding of at most about this share.
+_MIN_PART, _SHRINK = 16, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,20 @@ class Tokenizer:
             depths=torch.from_numpy(depths),
             is_padded=bool((lengths < genes.shape[1]).any()),
             max_masked=int(n_masked.max(initial=0)),
+            parts=_parts(lengths),
         )
+
+
+def _parts(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
+    """Cut a batch where cells have become much shorter than the part they are in is wide."""
+    parts: list[tuple[int, int, int]] = []
+    start, width = 0, 1
+    for cell, length in enumerate(lengths.tolist()):
+        if cell - start >= _MIN_PART and length < _SHRINK * width:
+            parts.append((start, cell, width))
+            start, width = cell, 1
+        width = max(width, length)
+    return (*parts, (start, len(lengths), width))
 
 
 @njit(cache=True, nogil=True)

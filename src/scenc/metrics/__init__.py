@@ -2,7 +2,7 @@
 
 Arrays in, numbers out: nothing here knows a model or an AnnData. Importing the sub-package is
 light; jax and scib-metrics are loaded by the first score that needs them, and
-:func:`knn_classification` never does.
+:func:`~scenc.metrics.knn_classification` never does.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ClassificationScores:
-    """What :func:`knn_classification` found; prints as a table.
+    """What :func:`~scenc.metrics.knn_classification` found; prints as a table.
 
     Attributes
     ----------

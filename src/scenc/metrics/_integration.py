@@ -68,7 +68,7 @@ _SCORERS: dict[str, Callable[[Cells], Score]] = {
 
 @dataclass(frozen=True)
 class IntegrationScores:
-    """What :func:`integration` found; prints as a table.
+    """What :func:`~scenc.metrics.integration` found; prints as a table.
 
     Attributes
     ----------
@@ -223,7 +223,7 @@ def integration(
         Label (cell type) of each cell, shape ``(n_cells,)``, or None.
         Cells without a label, or without a batch, are left out of every score and counted.
     metrics
-        Names of the scores wanted, from :data:`BATCH_CORRECTION` and :data:`BIO_PRESERVATION`;
+        Names of the scores wanted, from ``BATCH_CORRECTION`` and ``BIO_PRESERVATION``;
         the others are NaN. None: all nine.
     n_neighbors
         Number of neighbours in the graph behind graph connectivity and clusters, the cell itself
@@ -233,7 +233,7 @@ def integration(
     resolutions
         Leiden resolutions that NMI and isolated-label F1 choose from.
     leiden
-        ``"igraph"``, or ``"leidenalg"``, which scib uses; see :func:`nmi`.
+        ``"igraph"``, or ``"leidenalg"``, which scib uses; see :func:`~scenc.metrics.nmi`.
     iso_threshold
         A label is isolated if it is found in at most so many batches. None: in as few as any
         label is.

@@ -48,7 +48,7 @@ def isolated_labels_f1(
     resolutions
         Leiden resolutions to choose from.
     leiden
-        ``"igraph"``, or ``"leidenalg"``, which scib uses; see :func:`nmi`.
+        ``"igraph"``, or ``"leidenalg"``, which scib uses; see :func:`~scenc.metrics.nmi`.
     missing
         Names in ``labels`` that stand for "no label".
     seed
@@ -102,8 +102,8 @@ def isolated_labels_asw(
     r"""Silhouette of the isolated labels.
 
     The mean silhouette :math:`\bar s_l` of the cells of each isolated label, with respect to all
-    labels (see :func:`label_asw`), as :math:`(\bar s_l + 1) / 2`, averaged over the isolated
-    labels. These are the labels found in the fewest batches.
+    labels (see :func:`~scenc.metrics.label_asw`), as :math:`(\bar s_l + 1) / 2`, averaged over
+    the isolated labels. These are the labels found in the fewest batches.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ def clisi(
 
     With :math:`m` the median over cells of the local inverse Simpson's index of the labels and
     :math:`L` labels, the score is :math:`(L - m) / (L - 1)`: 1 where every neighbourhood is of
-    one label. See :func:`ilisi` for the index.
+    one label. See :func:`~scenc.metrics.ilisi` for the index.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def clisi(
 
     Notes
     -----
-    Sources as for :func:`ilisi`.
+    Sources as for :func:`~scenc.metrics.ilisi`.
 
     Examples
     --------

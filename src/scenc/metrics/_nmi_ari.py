@@ -90,7 +90,7 @@ def ari(
     missing: Collection[str] = MISSING,
     seed: int = 0,
 ) -> Score:
-    """Adjusted Rand index of labels and a Leiden clustering, that of the best :func:`nmi`.
+    """Adjusted Rand index of labels and a Leiden clustering: the one with the best NMI.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def ari(
     labels
         Label of each cell, shape ``(n_cells,)``. Cells without one are left out.
     n_neighbors, resolutions, leiden, missing, seed
-        As for :func:`nmi`.
+        As for :func:`~scenc.metrics.nmi`.
 
     Returns
     -------

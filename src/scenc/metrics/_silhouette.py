@@ -106,7 +106,7 @@ def batch_asw(
     >>> from scenc.metrics import batch_asw
     >>> rng = np.random.default_rng(0)
     >>> round(batch_asw(rng.normal(size=(400, 10)), np.arange(400) % 2, np.repeat([0, 1], 200)), 2)
-    0.99
+    0.97
     """
     return batch_asw_score(prepare(embedding, batch, labels, missing=missing))
 

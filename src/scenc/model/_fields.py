@@ -38,7 +38,7 @@ def open_counts(adata: AnnData, layer: str | None) -> CountRows:
         There are no cells, or X is missing.
     """
     if layer is not None and layer not in adata.layers:
-        there = ", ".join(repr(name) for name in adata.layers) or "none"
+        there = ", ".join(repr(name) for name in adata.layers if name is not None) or "none"
         raise KeyError(f"adata.layers has no {layer!r} (there: {there}).")
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:

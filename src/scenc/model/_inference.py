@@ -255,7 +255,7 @@ class InferenceMixin(ModelBase):
             seed=self.config.seed if seed is None else seed,
             lengths=cells.n_genes[rows],
         )
-        dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, rows)
+        dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, rows, cells.n_genes)
         empty: list[int] = []
         self.module.eval()
         device = self.module.device

@@ -9,8 +9,10 @@ import pandas as pd
 import torch
 
 from scenc import __version__
+from scenc._arguments import choose
 from scenc._model_files import ModelFileError, read_card, read_shapes, read_weights, write_model
 from scenc.model._base import ModelBase
+from scenc.model._presets import get_preset
 from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
 from scenc.train import TrainConfig
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _VECTORS, _OWN = "gene_encoder.vectors", "gene_encoder.own"
 _EDGES = "expression_encoder.edges"
+_BLOCKS = "transformer.blocks."
 
 
 class PersistenceMixin(ModelBase):
@@ -57,7 +60,11 @@ class PersistenceMixin(ModelBase):
             "n_epochs": self._n_epochs,
             "n_steps": self._n_steps,
             "history": {
-                name: {"step": frame.index.tolist(), "value": frame.iloc[:, 0].tolist()}
+                name: {
+                    "step": frame.index.tolist(),
+                    # JSON knows no NaN.
+                    "value": [v if np.isfinite(v) else None for v in frame.iloc[:, 0].tolist()],
+                }
                 for name, frame in (self.history_ or {}).items()
             },
         }
@@ -92,7 +99,7 @@ class PersistenceMixin(ModelBase):
         card, shapes = read_card(path), read_shapes(path)
         try:
             config = ModelConfig.from_dict(card["config"])
-            vocabulary = pd.Index([str(name) for name in card["vocabulary"]])
+            vocabulary = _vocabulary(card["vocabulary"])
             network = _shell(config, len(vocabulary), shapes)
             registry = _registry(card["registry"])
             train_config = card["train_config"]
@@ -108,12 +115,15 @@ class PersistenceMixin(ModelBase):
             }
             counters = int(card["n_epochs"]), int(card["n_steps"])
             trained, preset = bool(card["is_trained"]), str(card["preset"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            get_preset(preset)
+        except (
+            LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError
+        ) as error:  # fmt: skip
             raise ModelFileError(f"{path} does not hold what a scenc model does: {error}") from None
         _compare_shapes(path, network, shapes)
-        network.load_state_dict(read_weights(path), assign=True)
-        if vocabulary.has_duplicates:
-            raise ModelFileError(f"{path}: the vocabulary names a gene twice.")
+        weights = read_weights(path)
+        _compare_kinds(path, network, weights)
+        network.load_state_dict(weights, assign=True)
 
         model = cls._restore(registry, config, preset, vocabulary, network)
         model.train_config, model.history_ = train_config, history or None
@@ -129,6 +139,12 @@ def _shell(
     config: ModelConfig, n_genes: int, shapes: dict[str, tuple[int, ...]]
 ) -> CellTransformer:
     """Build a network of the described shape that holds no memory."""
+    n_blocks = len({name.split(".")[2] for name in shapes if name.startswith(_BLOCKS)})
+    if n_blocks != config.n_layers:
+        raise ValueError(f"the weights have {n_blocks} layers instead of {config.n_layers}.")
+    binned = config.expression_encoder == "hard" and config.hard_edges != "cell"
+    if binned != (_EDGES in shapes):
+        raise ValueError(f"the weights {'lack' if binned else 'have'} edges of bins.")
     with torch.device("meta"):
         encoder = None
         if config.gene_encoder == "protein":
@@ -157,6 +173,26 @@ def _compare_shapes(
             )
 
 
+def _compare_kinds(path: Path, network: CellTransformer, weights: dict[str, torch.Tensor]) -> None:
+    for name, expected in network.state_dict().items():
+        kinds = {torch.float16, torch.float32} if name == _VECTORS else {expected.dtype}
+        if weights[name].dtype not in kinds:
+            raise ModelFileError(
+                f"{path}: the weights do not fit the description: {name} holds "
+                f"{weights[name].dtype} values."
+            )
+
+
+def _vocabulary(names: Any) -> pd.Index[str]:
+    """Turn a list of genes into an index, if it is one."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("the vocabulary is no list of genes.")
+    vocabulary = pd.Index([str(name) for name in names])
+    if vocabulary.has_duplicates:
+        raise ValueError("the vocabulary names a gene twice.")
+    return vocabulary
+
+
 def _plain(value: Any) -> Any:
     """Turn scvi-tools' registry into plain values."""
     if isinstance(value, dict):
@@ -168,6 +204,11 @@ def _plain(value: Any) -> Any:
 
 def _registry(plain: Any) -> dict[str, Any]:
     """Turn plain values back into scvi-tools' registry."""
+    choose(plain["setup_method_name"], ("setup_anndata", "setup_mudata"), "setup_method_name")
+    if not isinstance(plain["setup_args"], dict):
+        raise TypeError("setup_args are no dictionary.")
+    if "X" not in plain["field_registries"]:
+        raise KeyError("X")
     for field in plain["field_registries"].values():
         state = field["state_registry"]
         for key in ("column_names", "categorical_mapping"):

@@ -25,7 +25,7 @@ class Preset:
 PRESETS = {
     # A laptop's CPU: minutes for thousands of cells. Dropout costs a sixth of a step there.
     "small": Preset(
-        model={"d_model": 64, "n_layers": 2, "n_heads": 4, "d_feedforward": 128, "context": 256},
+        model={"d_model": 64, "n_layers": 2, "n_heads": 2, "d_feedforward": 128, "context": 256},
         train={"max_epochs": 10, "batch_size": 64, "lr": 1e-3},
     ),
     # One GPU: hours for hundreds of thousands of cells.

@@ -88,7 +88,7 @@ class TrainingMixin(ModelBase):
         train, validation, test = self._split(cells, config)
         tokenizer = self._tokenizer(mask_fraction=config.mask_fraction)
         load = partial(
-            TokenDataset(cells.rows, cells.gene_map, tokenizer).loader,
+            TokenDataset(cells.rows, cells.gene_map, tokenizer, lengths=cells.n_genes).loader,
             num_workers=num_workers,
             pin_memory=accelerator != "cpu" and torch.cuda.is_available(),
         )
@@ -138,8 +138,8 @@ class TrainingMixin(ModelBase):
                 f"Training needs at least 2 cells with counts, the data have {len(filled)}."
             )
         order = np.random.default_rng(self.config.seed).permutation(filled)
-        n_validation = _share(config.validation_size, len(order))
-        n_test = _share(config.test_size, len(order) - n_validation)
+        n_validation = _share(config.validation_size, len(order), len(order) - 1)
+        n_test = _share(config.test_size, len(order), len(order) - n_validation - 1)
         held_out = n_validation + n_test
         return (
             np.sort(order[held_out:]),
@@ -156,6 +156,6 @@ class TrainingMixin(ModelBase):
         self.history_ = history
 
 
-def _share(size: float, n: int) -> int:
-    """Number of held-out cells: at least one if any are wanted, at most all but one."""
-    return min(n - 1, max(1, round(size * n))) if size > 0 else 0
+def _share(size: float, n: int, most: int) -> int:
+    """Number of held-out cells: a share of n, at least one if any are wanted, up to a limit."""
+    return min(most, max(1, round(size * n))) if size > 0 else 0

@@ -12,6 +12,8 @@ from scenc.nn.expression import build_expression_encoder
 from scenc.nn.genes import GeneEncoder, LearnedGeneEncoder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scenc.data import TokenBatch
     from scenc.nn._config import ModelConfig
 
@@ -78,22 +80,42 @@ class CellTransformer(nn.Module):
 
     def encode(self, batch: TokenBatch) -> torch.Tensor:
         """Return the last layer's tokens z_n (eq. 8), ``(n_cells, n_tokens, d_model)``."""
-        attend = visible_keys(batch)[:, None, None] if batch.is_padded else None
-        encoded: torch.Tensor = self.transformer(self.embed_tokens(batch), attend)
-        return encoded
+        parts = [
+            F.pad(tokens, (0, 0, 0, batch.n_tokens - tokens.shape[1]))
+            for _, tokens in self._encode_parts(batch)
+        ]
+        return torch.cat(parts)
 
     def embed_cells(self, batch: TokenBatch) -> torch.Tensor:
         """Return the mean of z_n over valid tokens, ``(n_cells, d_model)``; 0 for empty cells."""
-        tokens = self.encode(batch).float()
-        if not batch.is_padded:
-            return tokens.mean(dim=1)
-        total = torch.where(batch.valid[..., None], tokens, 0).sum(dim=1)
-        return total / batch.lengths.clamp(min=1)[:, None]
+        valid, means = batch.valid, []
+        for cells, tokens in self._encode_parts(batch):
+            shown = valid[cells, : tokens.shape[1], None]
+            total = torch.where(shown, tokens.float(), 0).sum(dim=1)
+            means.append(total / batch.lengths[cells, None].clamp(min=1))
+        return torch.cat(means)
 
     def reconstruct(self, batch: TokenBatch) -> torch.Tensor:
-        """Predict x~ of the tokens that may be masked (eq. 9), ``(n_cells, max_masked)``."""
-        decoded: torch.Tensor = self.decoder(self.encode(batch)[:, : batch.max_masked])
-        return decoded[..., 0].float()
+        """Predict x~ of the tokens that may be masked (eq. 9).
+
+        Returns
+        -------
+        Shape ``(n_cells, max_masked)``; arbitrary where a cell has fewer masked tokens.
+        """
+        decoded = []
+        for _, tokens in self._encode_parts(batch):
+            values = self.decoder(tokens[:, : batch.max_masked])[..., 0].float()
+            decoded.append(F.pad(values, (0, batch.max_masked - values.shape[1])))
+        return torch.cat(decoded)
+
+    def _encode_parts(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield z_n of each part of a batch, cut to the part's longest cell."""
+        tokens = self.embed_tokens(batch)
+        keys = visible_keys(batch) if batch.is_padded else None
+        for start, end, width in batch.parts:
+            cells = slice(start, end)
+            attend = None if keys is None else keys[cells, None, None, :width]
+            yield cells, self.transformer(tokens[cells, :width], attend)
 
     def squared_errors(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each cell's sum of squared errors over its masked tokens, and their number.

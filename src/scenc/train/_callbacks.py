@@ -10,6 +10,7 @@ from scenc.train._plan import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
+    from torch.optim import Optimizer
 
 
 class NonFiniteLossError(RuntimeError):
@@ -51,6 +52,12 @@ class Curves(Callback):
         self.validation: dict[int, float] = {}
         self.lr: dict[int, float] = {}
 
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Keep the learning rate of the step."""
+        self.lr[self._first_step + trainer.global_step] = optimizer.param_groups[0]["lr"]
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Keep the batch's loss."""
         self._micro.append(pl_module.last_loss)  # type: ignore[arg-type]  # set by our plan
@@ -59,8 +66,6 @@ class Curves(Callback):
         self._seen_step = trainer.global_step
         self._pending.append(torch.stack(self._micro).mean())
         self._micro = []
-        step = self._first_step + self._seen_step - 1
-        self.lr[step] = trainer.optimizers[0].param_groups[0]["lr"]
         every = 1 if pl_module.device.type == "cpu" else 50
         if len(self._pending) >= every:
             self._read()
@@ -107,6 +112,11 @@ class BestWeights(Callback):
         if loss < self.loss:
             self.loss = loss
             self._keep(pl_module)
+
+    @property
+    def has_validated(self) -> bool:
+        """Whether the kept weights are those of a validation."""
+        return self.loss < float("inf")
 
     def restore(self, network: torch.nn.Module) -> None:
         """Put the kept weights back."""

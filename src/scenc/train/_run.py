@@ -119,13 +119,14 @@ def fit(
             # Our requests are shared out over ranks already.
             use_distributed_sampler=False,
         )
-        finished = False
+        failed = True
         try:
-            with _survive_interrupt(trainer):
+            with _survive_interrupt():
                 trainer.fit(MaskedExpressionPlan(network, config), train, validation)
-                finished = True
+            failed = False
         finally:
-            if validation is not None or not finished:
+            # Without any validation yet, an interrupted training keeps its last weights.
+            if failed or best.has_validated:
                 best.restore(network)
             network.eval()
     return Curve(curves.train, curves.validation, curves.lr, trainer.global_step)
@@ -139,7 +140,7 @@ def _resolve_precision(precision: str, accelerator: str) -> str:
 
 
 @contextmanager
-def _survive_interrupt(trainer: pl.Trainer) -> Iterator[None]:
+def _survive_interrupt() -> Iterator[None]:
     """End training, not the session, at a keyboard interrupt.
 
     Lightning would leave the process, and ignore further interrupts until then.
@@ -148,8 +149,8 @@ def _survive_interrupt(trainer: pl.Trainer) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
-        if not trainer.interrupted:
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, KeyboardInterrupt):
             raise
         warnings.warn(
             "Training was interrupted; the best weights so far are in place.",
@@ -175,6 +176,8 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Tokens come from one compiled call a batch: worker processes would only add cost.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # No validation is a choice of the settings.
+            warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
             # Lightning's own use of PyTorch's trees.
             warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
             yield

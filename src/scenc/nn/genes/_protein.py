@@ -56,7 +56,8 @@ class ProteinGeneEncoder(GeneEncoder):
         self.register_buffer("vectors", torch.zeros(n_genes, dim))
         # Row of `own` that stands in for a gene's projection, -1 where the projection is used.
         self.register_buffer("own_index", torch.full((n_genes,), -1))
-        self.own = nn.Parameter(torch.randn(n_own, d_model) * init_std)
+        # Nothing to train where nothing is missing: distributed training refuses unused weights.
+        self.own = nn.Parameter(torch.randn(n_own, d_model) * init_std, requires_grad=n_own > 0)
         self.mlp = mlp(dim, hidden, d_model, activation)
         self.norm = nn.LayerNorm(d_model) if layer_norm else nn.Identity()
         self._cached: torch.Tensor | None = None

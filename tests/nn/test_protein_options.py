@@ -1,0 +1,91 @@
+"""What keeps the protein path stable: input scaling and initial spread."""
+
+import numpy as np
+import pytest
+import torch
+
+from scenc.nn import ProteinGeneEncoder
+
+
+@pytest.fixture
+def vectors():
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.rand(8, generator=generator) * 10
+    return torch.randn(40, 8, generator=generator) * scale + 3
+
+
+@pytest.fixture
+def known():
+    mask = torch.ones(40, dtype=torch.bool)
+    mask[[3, 17]] = False
+    return mask
+
+
+def test_plain_leaves_the_vectors_as_they_are(vectors):
+    encoder = ProteinGeneEncoder.from_vectors(vectors, 16)
+    torch.testing.assert_close(encoder.vectors, vectors)
+
+
+def test_l2_gives_each_vector_a_root_mean_square_of_one(vectors):
+    encoder = ProteinGeneEncoder.from_vectors(vectors, 16, input_scale="l2")
+    stored = encoder.vectors.numpy()
+    np.testing.assert_allclose(np.sqrt((stored**2).mean(axis=1)), 1, rtol=1e-5)
+    unit = vectors.numpy() / np.linalg.norm(vectors.numpy(), axis=1, keepdims=True)
+    np.testing.assert_allclose(stored / np.sqrt(8), unit, rtol=1e-5)
+
+
+def test_standardize_ignores_genes_without_a_vector(vectors, known):
+    vectors[~known] = 1e4
+    encoder = ProteinGeneEncoder.from_vectors(
+        vectors, 16, has_vector=known, input_scale="standardize"
+    )
+    stored = encoder.vectors.numpy()[known.numpy()]
+    np.testing.assert_allclose(stored.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(stored.std(axis=0), 1, rtol=1e-4)
+    assert not encoder.vectors[~known].any()
+
+
+def test_float16_vectors_stay_float16(vectors):
+    encoder = ProteinGeneEncoder.from_vectors(vectors.half(), 16, input_scale="l2")
+    assert encoder.vectors.dtype == torch.float16
+
+
+@pytest.mark.parametrize("std", [1.0, 0.02])
+def test_matched_starts_with_the_spread_of_a_learned_table(vectors, known, std):
+    encoder = ProteinGeneEncoder.from_vectors(
+        vectors, 16, has_vector=known, output="matched", init_std=std
+    )
+    with torch.no_grad():
+        table = encoder.eval().table()[known].numpy()
+    np.testing.assert_allclose(table.mean(axis=0), 0, atol=1e-5 * max(1, std))
+    np.testing.assert_allclose(np.sqrt((table**2).mean()), std, rtol=1e-4)
+
+
+def test_layer_norm_follows_the_mlp(vectors):
+    encoder = ProteinGeneEncoder.from_vectors(vectors, 16, output="layer_norm").eval()
+    with torch.no_grad():
+        expected = torch.nn.functional.layer_norm(encoder.mlp(vectors), (16,))
+        torch.testing.assert_close(encoder.table(), expected)
+
+
+def test_the_mlp_runs_once_a_step_over_distinct_genes_and_never_again_in_eval(vectors, monkeypatch):
+    encoder = ProteinGeneEncoder.from_vectors(vectors, 16)
+    rows = []
+    encoder.mlp.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    genes = torch.tensor([[1, 2, 2, 5], [5, 5, 1, 9]])
+    encoder.train()
+    encoder(genes)
+    assert rows == [4]
+    encoder.eval()
+    with torch.no_grad():
+        first = encoder(genes)
+        encoder(genes)
+        encoder(genes.flip(0))
+    assert rows == [4, 40]
+    encoder.train()
+    with torch.no_grad():
+        encoder.mlp[-1].bias.add_(1)
+    encoder.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(genes), first + 1)
+    assert rows == [4, 40, 40]
