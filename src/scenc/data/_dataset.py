@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class TokenDataset(Dataset["TokenBatch"]):
             batch_size=None,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            persistent_workers=False,
+            # Requests carry all seeds; a loader would else take one from the global state.
+            generator=torch.Generator(),
             # PyTorch takes a seed for its workers at each pass; not from the session's generator.
             generator=torch.Generator(),
         )

@@ -36,5 +36,6 @@ def pbmc68k() -> AnnData:
         obs=source.obs[["bulk_labels", "phase"]].rename(columns={"bulk_labels": "cell_type"}),
         var=source.raw.var[[]].copy(),
     )
+    adata.obs.index.name = adata.var.index.name = None
     adata.uns["source"] = "scanpy.datasets.pbmc68k_reduced(), counts recovered"
     return adata

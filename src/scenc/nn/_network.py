@@ -63,7 +63,7 @@ class CellTransformer(nn.Module):
         return self.mask_token.device
 
     def embed_tokens(self, batch: TokenBatch) -> torch.Tensor:
-        """Return z_0 = e_g + e_x, e_x being m at masked tokens (eq. 4-6).
+        """Return z_0 = e_g + e_x, e_x being m at masked tokens (eq. 4-7).
 
         Returns
         -------

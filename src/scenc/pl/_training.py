@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,8 +52,8 @@ def training(model: Model, ax: Axes | None = None) -> Axes:
         )
     ax.set(xlabel="optimizer step", ylabel="mean squared error of masked genes")
     # The first steps would squeeze all others into a line.
-    top = float(train.iloc[len(train) // 50 :].max())
-    ax.set_ylim(0, 1.05 * max(top, float(validation.max()) if len(validation) else top))
+    later = [curve.loc[curve.index >= len(train) // 10].max() for curve in (smooth, validation)]
+    ax.set_ylim(0, 1.1 * float(pd.Series(later).max()))
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

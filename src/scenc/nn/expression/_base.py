@@ -14,7 +14,7 @@ ValueKind = Literal["normalized", "counts", "quantile_bins"]
 
 
 class ExpressionEncoder(nn.Module, ABC):
-    """Maps expression values to vectors: enc_x of eq. 4.
+    """Maps expression values to vectors: enc_x of eq. 5.
 
     Attributes
     ----------
