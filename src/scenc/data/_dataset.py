@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 if TYPE_CHECKING:
@@ -75,8 +74,6 @@ class TokenDataset(Dataset["TokenBatch"]):
             batch_size=None,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            # Requests carry all seeds; a loader would else take one from the global state.
-            generator=torch.Generator(),
             # PyTorch takes a seed for its workers at each pass; not from the session's generator.
             generator=torch.Generator(),
         )
