@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.model._cells import Cells
+    from scenc.train import Curve
 
 
 class TrainingMixin(ModelBase):
@@ -70,7 +71,8 @@ class TrainingMixin(ModelBase):
         ValueError
             An argument is out of range, or fewer than two cells have counts.
         NonFiniteLossError
-            The loss became NaN or infinite. The last good weights are in place.
+            The loss became NaN or infinite. The last good weights are in place, and the history
+            reaches to that step; without any validation before it the model stays untrained.
 
         Examples
         --------
@@ -114,14 +116,28 @@ class TrainingMixin(ModelBase):
                 callbacks=callbacks,
                 progress_bar=enable_progress_bar,
             )
-        except NonFiniteLossError:
-            self.is_trained_ = self.is_trained_ or self._n_epochs > 0
+        except NonFiniteLossError as error:
+            if error.curve is not None:
+                # Weights that passed a validation are good; initial ones are not.
+                trained = self.is_trained_ or bool(error.curve.validation)
+                self._record(error.curve, requests, config, (train, validation, test), trained)
             raise
+        self._record(curve, requests, config, (train, validation, test), trained=True)
+
+    def _record(
+        self,
+        curve: Curve,
+        requests: ShuffledRequests,
+        config: TrainConfig,
+        split: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+        trained: bool,
+    ) -> None:
+        """Keep what a training left behind, also one that failed."""
         self._n_epochs = requests.epoch
         self._n_steps += curve.n_steps
         self.train_config = config
-        self.train_indices_, self.validation_indices_, self.test_indices_ = train, validation, test
-        self.is_trained_ = True
+        self.train_indices_, self.validation_indices_, self.test_indices_ = split
+        self.is_trained_ = trained
         self._extend_history(
             train_loss=curve.train,
             reconstruction_loss_validation=curve.validation,

@@ -1,8 +1,8 @@
 """How networks are trained: settings, plan, schedule, and what watches over a run."""
 
-from scenc.train._callbacks import NonFiniteLossError
+from scenc.train._callbacks import Curve, NonFiniteLossError
 from scenc.train._config import TrainConfig
-from scenc.train._run import Curve, fit
+from scenc.train._run import fit
 from scenc.train._schedule import warmup_cosine
 
 __all__ = ["Curve", "NonFiniteLossError", "TrainConfig", "fit", "warmup_cosine"]

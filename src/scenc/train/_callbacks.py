@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,24 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What a training run left behind, by optimizer step.
+
+    Attributes
+    ----------
+    train, validation, lr
+        Training loss, validation loss and learning rate at their steps.
+    n_steps
+        Steps taken.
+    """
+
+    train: dict[int, float]
+    validation: dict[int, float]
+    lr: dict[int, float]
+    n_steps: int
+
+
 class NonFiniteLossError(RuntimeError):
     """The training loss became NaN or infinite.
 
@@ -20,7 +39,11 @@ class NonFiniteLossError(RuntimeError):
     ----------
     step
         The optimizer step (from 0) at which it was first seen.
+    curve
+        What was recorded before, once training has ended.
     """
+
+    curve: Curve | None = None
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -79,6 +102,10 @@ class Curves(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read what is left."""
         self._read()
+
+    def result(self, n_steps: int) -> Curve:
+        """Return what was recorded."""
+        return Curve(self.train, self.validation, self.lr, n_steps)
 
     def _read(self) -> None:
         if not self._pending:

@@ -5,14 +5,13 @@ import signal
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
-from scenc.train._callbacks import BestWeights, Curves, Progress
+from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, Progress
 from scenc.train._plan import VALIDATION_LOSS, MaskedExpressionPlan
 
 if TYPE_CHECKING:
@@ -22,25 +21,8 @@ if TYPE_CHECKING:
 
     from scenc.data import TokenBatch
     from scenc.nn import CellTransformer
+    from scenc.train._callbacks import Curve
     from scenc.train._config import TrainConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """What a training run left behind, by optimizer step.
-
-    Attributes
-    ----------
-    train, validation, lr
-        Training loss, validation loss and learning rate at their steps.
-    n_steps
-        Steps taken.
-    """
-
-    train: dict[int, float]
-    validation: dict[int, float]
-    lr: dict[int, float]
-    n_steps: int
 
 
 def fit(
@@ -85,7 +67,8 @@ def fit(
     Raises
     ------
     NonFiniteLossError
-        The loss became NaN or infinite; the network then has its last good weights.
+        The loss became NaN or infinite; the network then has its last good weights, and the error
+        the curves up to there.
     """
     curves, best = Curves(first_step), BestWeights()
     watchers: list[pl.Callback] = [curves, best, *callbacks]
@@ -124,12 +107,15 @@ def fit(
             with _survive_interrupt():
                 trainer.fit(MaskedExpressionPlan(network, config), train, validation)
             failed = False
+        except NonFiniteLossError as error:
+            error.curve = curves.result(trainer.global_step)
+            raise
         finally:
             # Without any validation yet, an interrupted training keeps its last weights.
             if failed or best.has_validated:
                 best.restore(network)
             network.eval()
-    return Curve(curves.train, curves.validation, curves.lr, trainer.global_step)
+    return curves.result(trainer.global_step)
 
 
 def _resolve_precision(precision: str, accelerator: str) -> str:
