@@ -1,0 +1,172 @@
+"""Tiny data and models that the tests share.
+
+Files of tests are imported by path, so helpers come as fixtures that return functions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+GENE_ENCODERS = ("learned", "protein")
+EXPRESSION_ENCODERS = ("raw", "hard", "log", "soft")
+ENCODINGS = list(product(GENE_ENCODERS, EXPRESSION_ENCODERS))
+# Smaller than most of the simulated cells, so that genes are drawn.
+TINY = {
+    "d_model": 16,
+    "n_layers": 1,
+    "n_heads": 2,
+    "d_feedforward": 32,
+    "context": 20,
+    "expression_hidden": 16,
+    "protein_hidden": 16,
+}
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def pytest_configure():
+    # Threads on tensors this small only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True)
+def single_thread():
+    """Undo what other libraries set: they share PyTorch's pool of threads."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def simulate_counts(n_cells=120, n_genes=60, seed=0):
+    """Draw counts of cells of three kinds and differing depth, no cell empty."""
+    rng = np.random.default_rng(seed)
+    profiles = rng.gamma(0.6, 2.0, (3, n_genes))
+    depth = rng.uniform(0.1, 1.5, (n_cells, 1))
+    counts = rng.poisson(profiles[np.arange(n_cells) % 3] * depth).astype(np.float32)
+    counts[:, 0] += counts.sum(axis=1) == 0
+    return counts
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder of real data that lies beside the checkout on some machines."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the shared data are not here: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_counts():
+    """Return the simulator of counts: (n_cells, n_genes, seed) to a dense matrix."""
+    return simulate_counts
+
+
+@pytest.fixture(scope="session")
+def make_adata():
+    """Return a maker of AnnData from a count matrix (by default a simulated one)."""
+    import anndata
+
+    def make(counts=None, **parts):
+        counts = sp.csr_matrix(simulate_counts()) if counts is None else counts
+        n_cells, n_genes = counts.shape
+        obs = pd.DataFrame(
+            {
+                "batch": pd.Categorical([f"donor{i % 2}" for i in range(n_cells)]),
+                "cell_type": pd.Categorical([f"type{i % 3}" for i in range(n_cells)]),
+            },
+            index=[f"cell{i}" for i in range(n_cells)],
+        )
+        var = pd.DataFrame(index=[f"FAKE{i}" for i in range(n_genes)])
+        return anndata.AnnData(**{"X": counts, "obs": obs, "var": var, **parts})
+
+    return make
+
+
+@pytest.fixture
+def adata(make_adata):
+    """120 cells x 60 genes."""
+    return make_adata()
+
+
+@pytest.fixture(scope="session")
+def make_vectors():
+    """Return a maker of random pretrained gene vectors; every tenth gene has none."""
+
+    def make(genes, dim=8):
+        vectors = np.random.default_rng(1).normal(size=(len(genes), dim)).astype(np.float32)
+        vectors[::10] = np.nan
+        return pd.DataFrame(vectors, index=genes)
+
+    return make
+
+
+@pytest.fixture(params=ENCODINGS, ids="-".join)
+def encoding(request):
+    """Each of the eight encodings, as arguments of the model."""
+    return dict(zip(("gene_encoder", "expression_encoder"), request.param, strict=True))
+
+
+@pytest.fixture(scope="session")
+def make_model(make_vectors):
+    """Return a maker of tiny models, which sets the data up as well."""
+    from scenc.model import Model
+
+    def make(adata, setup=None, **settings):
+        Model.setup_anndata(adata, **(setup or {}))
+        if settings.get("gene_encoder") == "protein":
+            settings.setdefault("protein_embeddings", make_vectors(adata.var_names))
+        return Model(adata, **{**TINY, **settings})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train():
+    """Return a short, silent training on the CPU."""
+
+    def run(model, **settings):
+        short = {"max_epochs": 2, "batch_size": 32, "accelerator": "cpu"}
+        model.train(**{"enable_progress_bar": False, **short, **settings})
+        return model
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(make_adata, make_model, train):
+    """Return a trained model with its data; not to be trained on or changed."""
+    setup = {"batch_key": "batch", "labels_key": "cell_type"}
+    return train(make_model(make_adata(), setup, n_layers=2, dropout=0.1))
+
+
+@pytest.fixture(scope="session")
+def make_batch():
+    """Return a maker of token batches from dense counts (by default simulated ones)."""
+    from scenc.data import Tokenizer
+
+    def make(counts=None, *, seed=0, **settings):
+        counts = simulate_counts(12, 30) if counts is None else np.asarray(counts, np.float32)
+        tokenizer = Tokenizer(**settings)
+        n_cells, n_genes = counts.shape
+        return tokenizer(sp.csr_matrix(counts), np.arange(n_cells), np.arange(n_genes), seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def weights_of():
+    """Return a reader of a network's parameters, by name."""
+
+    def read(model):
+        network = getattr(model, "module", model)
+        return {name: w.detach().clone().numpy() for name, w in network.named_parameters()}
+
+    return read

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from scenc.data import OrderedRequests, Request, TokenDataset, Tokenizer, open_rows
+
+
+@pytest.fixture
+def counts(make_counts):
+    return sp.csr_matrix(make_counts(30, 20))
+
+
+def dataset(counts, subset=None, **settings):
+    return TokenDataset(open_rows(counts), np.arange(20), Tokenizer(**settings), subset)
+
+
+def test_a_request_becomes_its_batch(counts):
+    tokenizer = Tokenizer(context=8, mask_fraction=0.5)
+    rows = np.array([4, 29, 4])
+    batch = dataset(counts, context=8, mask_fraction=0.5)[Request(rows, seed=3)]
+    expected = tokenizer(counts, rows, np.arange(20), seed=3)
+    assert torch.equal(batch.genes, expected.genes)
+    assert torch.equal(batch.values(), expected.values())
+    assert batch.cells.tolist() == [4, 29, 4]
+
+
+def test_a_subset_is_counted_by_position(counts):
+    subset = np.array([20, 5, 5, 0])
+    part = dataset(counts, subset)
+    assert len(part) == 4
+    batch = part[Request(np.array([3, 1]), seed=0)]
+    assert batch.cells.tolist() == [3, 1]
+    assert torch.equal(batch.genes, dataset(counts)[Request(np.array([0, 5]), seed=0)].genes)
+
+
+def test_known_lengths_put_long_cells_first(counts):
+    lengths = np.diff(counts.indptr).astype(np.int64)
+    rows = open_rows(counts)
+    part = TokenDataset(rows, np.arange(20), Tokenizer(), np.arange(29, 9, -1), lengths)
+    batch = part[Request(np.array([3, 0, 19, 7]), seed=0)]
+    assert sorted(batch.cells.tolist()) == [0, 3, 7, 19]
+    assert batch.lengths.tolist() == sorted(batch.lengths.tolist(), reverse=True)
+    assert batch.lengths.tolist() == lengths[29 - batch.cells.numpy()].tolist()
+
+
+def test_a_gene_map_must_fit_the_columns(counts):
+    with pytest.raises(ValueError, match="19 entries for 20 columns"):
+        TokenDataset(open_rows(counts), np.arange(19), Tokenizer())
+
+
+@pytest.mark.slow
+def test_worker_processes_make_the_same_batches(counts):
+    requests = OrderedRequests(np.arange(30), 7)
+    here, there = (list(dataset(counts, context=8).loader(requests, num_workers=n)) for n in (0, 2))
+    assert len(here) == 5
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.genes, other.genes)
+        assert torch.equal(one.values(), other.values())
+
+
+def test_a_batch_moves_whole(counts):
+    batch = dataset(counts)[Request(np.arange(3), seed=0)]
+    moved = batch.to("meta")
+    assert {t.device.type for t in (moved.genes, moved.normalized, moved.lengths)} == {"meta"}
+    assert moved.quantile_bins is None
+    assert batch.genes.device.type == "cpu"
