@@ -63,6 +63,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, make_adata, m
     )
 
     assert done.returncode == 0, done.stderr
+    assert "sync_dist" not in done.stderr
     assert "scenc" not in "".join(line for line in done.stderr.splitlines() if "Warning" in line)
     first, second = (np.load(tmp_path / f"rank{rank}.npz") for rank in range(2))
     for name in first.files:

@@ -61,7 +61,9 @@ class MaskedExpressionPlan(LightningModule):
         sums = self._validation.to(self.device, torch.float32)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
-        self.log(VALIDATION_LOSS, sums[0] / sums[1].clamp(min=1), prog_bar=True)
+        loss = sums[0] / sums[1].clamp(min=1)
+        # Equal on all ranks already; Lightning wants to hear that it is to be averaged.
+        self.log(VALIDATION_LOSS, loss, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW under a warm-up and a cosine, both by optimizer step."""
