@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-
 import anndata
 import numpy as np
 import pandas as pd

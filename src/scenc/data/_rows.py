@@ -77,7 +77,7 @@ class _BackedRows(CountRows):
         unique, positions = np.unique(rows, return_inverse=True)
         contiguous = len(unique) > 0 and unique[-1] - unique[0] + 1 == len(unique)
         wanted = slice(unique[0], unique[-1] + 1) if contiguous else unique
-        return sp.csr_array(self._matrix[wanted]), positions
+        return _canonical(sp.csr_array(self._matrix[wanted])), positions
 
 
 def open_rows(matrix: Any, where: str = "X") -> CountRows:
@@ -103,7 +103,7 @@ def open_rows(matrix: Any, where: str = "X") -> CountRows:
     if isinstance(matrix, sp.csc_matrix | sp.csc_array):
         matrix = matrix.tocsr()
     if isinstance(matrix, sp.csr_matrix | sp.csr_array):
-        return _MemoryRows(matrix)
+        return _MemoryRows(_canonical(matrix))
     if isinstance(matrix, CSRDataset | h5py.Dataset):
         return _BackedRows(matrix)
     if isinstance(matrix, np.ndarray) and matrix.ndim == 2:
@@ -114,3 +114,12 @@ def open_rows(matrix: Any, where: str = "X") -> CountRows:
         f"{where} is a {type(matrix).__name__}, which cannot be read by row. "
         "Use a scipy sparse matrix, a numpy array or a backed AnnData."
     )
+
+
+def _canonical(matrix: Csr) -> Csr:
+    """Add up entries that stand twice, which scipy allows and takes as one value."""
+    if matrix.has_canonical_format:
+        return matrix
+    matrix = matrix.copy()
+    matrix.sum_duplicates()
+    return matrix

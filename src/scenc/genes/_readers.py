@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import warnings
 import zipfile
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -86,7 +87,10 @@ def read_torch(path: Path) -> RawVectors:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # PyTorch comments on odd pickles before it refuses them.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         culprit = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" ({culprit[1]})" if culprit else ""

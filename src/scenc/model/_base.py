@@ -52,7 +52,6 @@ class ModelBase(BaseModelClass):
     test_indices_: NDArray[Any] | None
     registry_: dict[str, Any]
     _adata: AnnData | MuData | None
-    _cells: Cells | None
     _n_epochs: int
     _n_steps: int
 
@@ -77,7 +76,6 @@ class ModelBase(BaseModelClass):
         self._adata = adata
         self._adata_manager = self._get_most_recent_anndata_manager(adata, required=True)
         self._register_manager_for_instance(self._adata_manager)
-        self._cells = None
         self._training_cells()
 
     @classmethod
@@ -103,7 +101,6 @@ class ModelBase(BaseModelClass):
         self.train_config = None
         self._train_defaults = get_preset(preset).train
         self._n_epochs = self._n_steps = 0
-        self._cells = None
         settings = ", ".join(f"{name}={value!r}" for name, value in asdict(config).items())
         self._model_summary_string = f"scenc.Model of {len(vocabulary)} genes: {settings}"
 
@@ -143,15 +140,8 @@ class ModelBase(BaseModelClass):
             raise ValueError(
                 "The model was loaded without data: pass adata here, or call model.attach(adata)."
             )
-        if self._cells is None:
-            field = self._adata_manager.fields[0]
-            self._cells = read_cells(
-                rna_of(self._adata, self._setup_args),
-                self._setup_args,
-                self.vocabulary,
-                getattr(field, "adata_field", field).check,
-            )
-        return self._cells
+        # Looked at anew each time: the user may have changed the counts since the last call.
+        return read_cells(rna_of(self._adata, self._setup_args), self._setup_args, self.vocabulary)
 
     def _query_cells(self, adata: AnnData | MuData) -> Cells:
         """Return cells to embed, lined up with the model's vocabulary."""

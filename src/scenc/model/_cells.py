@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scenc.data import CountCheck, CountRows
+    from scenc.data import CountRows
     from scenc.genes import GeneMatch
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,6 @@ def read_cells(
     adata: AnnData,
     setup_args: dict[str, Any],
     vocabulary: pd.Index[str],
-    check: CountCheck | None = None,
 ) -> Cells:
     """Open an AnnData's counts and line its genes up with a vocabulary, by name.
 
@@ -87,8 +86,6 @@ def read_cells(
         What `setup_anndata` or `setup_mudata` was called with.
     vocabulary
         The model's genes.
-    check
-        What an earlier check of the same counts found; ``None``: they are checked now.
 
     Raises
     ------
@@ -97,8 +94,7 @@ def read_cells(
     """
     layer = setup_args.get("layer", setup_args.get("rna_layer"))
     names = gene_names(adata, setup_args.get("gene_ids"))
-    if check is None or len(check.n_genes) != adata.n_obs:
-        check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
+    check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
     found = match(names, vocabulary)
     check_coverage(found)
     positions = found.positions.astype(np.int64)

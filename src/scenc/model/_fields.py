@@ -147,11 +147,10 @@ class CountsField(LayerField):
         layer = kwargs.pop("layer", layer)
         super().__init__(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False)
         self._gene_ids = gene_ids
-        self.check: CountCheck | None = None
 
     def validate_field(self, adata: AnnData) -> None:
         """Check every value and every name."""
-        self.check = inspect_counts(adata, self.attr_key, self._gene_ids)
+        inspect_counts(adata, self.attr_key, self._gene_ids)
 
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Record the genes' names."""

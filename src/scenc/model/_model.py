@@ -105,7 +105,7 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
                 genes, vectors = genes[has_vector], vectors[has_vector]
                 has_vector = has_vector[has_vector]
         self._adopt(config, preset, genes)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(config.seed)
             encoder = None
             if vectors is not None:

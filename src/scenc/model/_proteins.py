@@ -44,6 +44,9 @@ def align_vectors(
         return _align_array(embeddings, genes)
     if isinstance(embeddings, pd.DataFrame):
         known = embeddings[embeddings.notna().all(axis=1)]
+        if known.index.is_unique and genes.isin(known.index).all():
+            # All names agree to the letter, whatever they are: nothing to look up.
+            return _align_array(known.reindex(genes).to_numpy(), genes)
         embeddings = ProteinEmbeddings.from_arrays(
             known.index, known.to_numpy(), source="protein_embeddings"
         )

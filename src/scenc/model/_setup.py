@@ -131,3 +131,15 @@ class SetupMixin(ModelBase):
         raise NotImplementedError(
             "scenc.Model does not read annbatch collections through setup_annbatch."
         )
+
+    @staticmethod
+    def load_registry(*_: Any, **__: Any) -> NoReturn:
+        """Not supported: scvi-tools' version unpickles what it reads."""
+        raise NotImplementedError(
+            "A scenc model has no pickled registry: see model.json in its folder, or Model.load."
+        )
+
+    @classmethod
+    def convert_legacy_save(cls, *_: Any, **__: Any) -> NoReturn:
+        """Not supported: scvi-tools' version unpickles what it reads."""
+        raise NotImplementedError("There are no legacy scenc models to convert.")

@@ -78,7 +78,7 @@ def fit(
         watchers.append(Progress())
     by_step = config.validate_every is not None
     network.train()
-    with _quiet_lightning(), torch.random.fork_rng():
+    with _quiet_lightning(), torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         trainer = pl.Trainer(
             accelerator=accelerator,
