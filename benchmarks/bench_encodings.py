@@ -85,6 +85,10 @@ def main() -> None:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--context", type=int, default=256)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--protein-input", default="plain")
+    parser.add_argument("--protein-output", default="plain")
+    parser.add_argument("--only", nargs="+", help="encodings to run, e.g. 'protein + hard'")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -94,6 +98,8 @@ def main() -> None:
     vectors = ProteinEmbeddings.load(args.protein)
     rows = {}
     for genes, expression in product(GENE_ENCODERS, EXPRESSION_ENCODERS):
+        if args.only and f"{genes} + {expression}" not in args.only:
+            continue
         model = scenc.Model(
             adata,
             genes,
@@ -102,9 +108,11 @@ def main() -> None:
             protein_embeddings=vectors if genes == "protein" else None,
             seed=args.seed,
             context=args.context,
+            protein_input=args.protein_input,
+            protein_output=args.protein_output,
         )
         start = time.perf_counter()
-        model.train(args.epochs, args.batch_size, enable_progress_bar=False)
+        model.train(args.epochs, args.batch_size, lr=args.lr, enable_progress_bar=False)
         curve = model.history["reconstruction_loss_validation"].iloc[:, 0]
         seconds = time.perf_counter() - start
         rows[f"{genes} + {expression}"] = {

@@ -89,3 +89,18 @@ def test_the_mlp_runs_once_a_step_over_distinct_genes_and_never_again_in_eval(ve
     with torch.no_grad():
         torch.testing.assert_close(encoder(genes), first + 1)
     assert rows == [4, 40, 40]
+
+
+def test_a_step_makes_the_projected_table_stale_whoever_sets_the_mode(vectors):
+    encoder = ProteinGeneEncoder.from_vectors(vectors, 16)
+    genes = torch.tensor([[1, 2, 5]])
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.1)
+    for _ in range(3):
+        encoder.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(encoder(genes), encoder.norm(encoder.mlp(vectors[genes])))
+        # As Lightning does after a validation.
+        for module in encoder.modules():
+            module.training = True
+        encoder(genes).square().sum().backward()
+        optimizer.step()

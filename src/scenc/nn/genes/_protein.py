@@ -113,6 +113,8 @@ class ProteinGeneEncoder(GeneEncoder):
         """Encode vocabulary indices, any shape to ``(..., d_model)``."""
         if not torch.is_grad_enabled():
             return F.embedding(genes, self.table())
+        # A step may follow. (Lightning ends a validation without a call of `train`.)
+        self._cached = None
         present = torch.zeros(len(self.vectors), dtype=torch.bool, device=genes.device)
         present[genes.reshape(-1)] = True
         position = present.cumsum(0) - 1
