@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--protein", required=True)
     parser.add_argument("--cells", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--vectors", nargs="+", default=["file", "random 2560-d"])
     parser.add_argument("--lr", type=float, nargs="+", default=[1e-3, 1e-2])
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -60,7 +61,7 @@ def main() -> None:
         "random 2560-d": random_vectors(adata.var_names),
     }
     rows = []
-    for vectors, lr in ((name, lr) for name in sets for lr in args.lr):
+    for vectors, lr in ((name, lr) for name in args.vectors for lr in args.lr):
         for reading, options in READINGS.items():
             model = scenc.Model(
                 adata, "protein", "soft", protein_embeddings=sets[vectors], context=128, **options
