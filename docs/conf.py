@@ -12,7 +12,7 @@ from typing import Any
 from sphinx.ext import autosummary
 
 import scenc
-from scenc.model import PRESETS
+from scenc.model import PRESETS, get_preset
 from scenc.nn import ModelConfig
 from scenc.train import TrainConfig
 
@@ -74,7 +74,7 @@ html_theme_options = {
     "pygments_light_style": "tango",
 }
 
-_MODULES = ["data", "datasets", "genes", "metrics", "model", "nn", "pl", "train"]
+_MODULES = ["benchmark", "data", "datasets", "genes", "metrics", "model", "nn", "pl", "train"]
 
 
 def _public_names() -> dict[Any, str]:
@@ -101,11 +101,12 @@ def _presets_table() -> str:
     """Return all settings of all presets as a Markdown table, the defaults filled in."""
     settings = {
         name: asdict(ModelConfig(**preset.model)) | asdict(TrainConfig(**preset.train))
-        for name, preset in PRESETS.items()
+        for name, preset in ((name, get_preset(name)) for name in PRESETS)
     }
     shown = [  # in the order of Table 1 of the paper
         "d_model", "n_layers", "n_heads", "d_feedforward", "dropout", "context", "target_sum",
-        "seed", "max_epochs", "batch_size", "accumulate_grad_batches", "lr", "weight_decay",
+        "objective", "n_top_genes", "seed", "max_epochs", "cell_visits", "batch_size",
+        "accumulate_grad_batches", "lr", "weight_decay",
         "betas", "gradient_clip", "warmup_steps", "mask_fraction", "validation_size", "test_size",
         "patience",
     ]  # fmt: skip

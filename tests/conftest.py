@@ -20,6 +20,7 @@ EXPRESSION_ENCODERS = ("raw", "hard", "log", "soft")
 ENCODINGS = list(product(GENE_ENCODERS, EXPRESSION_ENCODERS))
 # Smaller than most of the simulated cells, so that genes are drawn.
 TINY = {
+    "objective": "masked",
     "d_model": 16,
     "n_layers": 1,
     "n_heads": 2,
@@ -170,3 +171,59 @@ def weights_of():
         return {name: w.detach().clone().numpy() for name, w in network.named_parameters()}
 
     return read
+
+
+def simulate_results(datasets=("kang", "heart", "liver"), seeds=(0, 1), vectors="protein", rng=0):
+    """Draw the tables of a benchmark: 8 encodings, 2 controls, 2 baselines."""
+    rng = np.random.default_rng(rng)
+    who = [
+        (
+            f"{genes if genes == 'learned' else vectors} + {expression}",
+            "encoding",
+            genes,
+            expression,
+        )
+        for genes, expression in ENCODINGS
+    ]
+    who += [
+        ("learned + hard (global edges)", "control", "learned", "hard"),
+        ("learned + log (of x~)", "control", "learned", "log"),
+        ("PCA", "baseline", None, None),
+        ("scVI", "baseline", None, None),
+    ]
+    metrics = ("batch_correction", "bio_preservation", "nmi", "accuracy", "macro_f1")
+    columns = ["encoding", "kind", "gene_encoder", "expression_encoder"]
+    scores, curves, jobs = [], [], []
+    for name, *rest in who:
+        row = dict(zip(columns, (name, *rest), strict=True))
+        baseline = rest[0] == "baseline"
+        for dataset in datasets:
+            for seed in seeds:
+                at = {**row, "dataset": dataset, "seed": seed, "reason": ""}
+                scores += [{**at, "metric": m, "value": rng.uniform(0.2, 0.9)} for m in metrics]
+                mse = np.nan if baseline else rng.uniform(0.1, 0.3)
+                why = f"{name} does not predict" if baseline else ""
+                scores.append({**at, "metric": "reconstruction_mse", "value": mse, "reason": why})
+                jobs.append((f"score/{name}/{dataset}/{seed}", "score", name, dataset, seed))
+        for seed in () if baseline else seeds:
+            jobs.append((f"train/{name}/{seed}", "train", name, None, seed))
+            for step in range(9, 100, 10):
+                value = 0.2 + np.exp(-step / 20) + rng.uniform(0, 0.01)
+                for kind in ("train", "validation"):
+                    metric = f"reconstruction_loss_{kind}"
+                    curves.append((name, seed, metric, step / 50, step, value))
+    jobs = pd.DataFrame(jobs, columns=["job", "task", "encoding", "dataset", "seed"])
+    jobs = jobs.assign(status="done", reason="", seconds=2.0, peak_memory_mb=300.0)
+    jobs["diverged_step"] = pd.array([None] * len(jobs), dtype="Int64")
+    names = ["encoding", "seed", "metric", "epoch", "step", "value"]
+    return {
+        "scores": pd.DataFrame(scores),
+        "curves": pd.DataFrame(curves, columns=names),
+        "jobs": jobs,
+    }
+
+
+@pytest.fixture(scope="session")
+def make_tables():
+    """Return the simulator of a benchmark's tables: scores, curves and jobs, by name."""
+    return simulate_results

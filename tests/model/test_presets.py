@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from scenc.model import PRESETS, Model
+from scenc.model._presets import get_preset
 from scenc.nn import ModelConfig
 from scenc.train import TrainConfig
 
@@ -49,6 +50,10 @@ def test_numbers_of_bins_are_the_papers(encoder, n_bins):
 def test_presets_are_valid(name):
     ModelConfig.from_dict(PRESETS[name].model)
     TrainConfig.from_dict(PRESETS[name].train)
+    for objective in ("masked", "contrastive"):
+        preset = get_preset(name, objective)
+        assert ModelConfig.from_dict(preset.model).objective == objective
+        TrainConfig.from_dict(preset.train)
 
 
 def test_small_makes_a_model_without_dropout(adata):
@@ -56,6 +61,12 @@ def test_small_makes_a_model_without_dropout(adata):
     model = Model(adata)
     assert model.preset == "small"
     assert model.config.dropout == 0
+    assert asdict(model.config).items() >= get_preset("small").model.items()
+
+
+def test_small_has_its_own_sizes_for_the_masked_objective(adata):
+    Model.setup_anndata(adata)
+    model = Model(adata, objective="masked")
     assert asdict(model.config).items() >= PRESETS["small"].model.items()
 
 

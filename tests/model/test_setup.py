@@ -162,7 +162,7 @@ def test_mudata_train_and_embed(mdata, adata, make_model, train):
     modalities = {"rna_layer": "gex", "batch_key": "gex", "labels_key": "gex"}
     Model.setup_mudata(mdata, batch_key="batch", labels_key="cell_type", modalities=modalities)
     tiny = {"d_model": 16, "n_layers": 1, "n_heads": 2, "context": 20, "expression_hidden": 16}
-    model = train(Model(mdata, **tiny))
+    model = train(Model(mdata, objective="masked", **tiny))
 
     embedding = model.get_latent_representation()
 

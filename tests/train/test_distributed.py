@@ -27,6 +27,7 @@ if __name__ == "__main__":
 """
 # Every gene has a vector: the weights of genes without one are empty, and never used.
 SETTINGS = {
+    "objective": "masked",
     "gene_encoder": "protein",
     "protein_hidden": 16,
     "d_model": 16,

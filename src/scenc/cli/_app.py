@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+from scenc.cli._benchmark import benchmark
+from scenc.cli._data import data_app
 from scenc.cli._genes import genes_app
+from scenc.cli._report import report
 
 app = typer.Typer(
     help="Single-cell transformers with the gene and expression encoding of your choice.",
@@ -19,7 +22,10 @@ app = typer.Typer(
 )
 
 
+app.command()(benchmark)
+app.command()(report)
 app.add_typer(genes_app, name="genes")
+app.add_typer(data_app, name="data")
 
 
 @app.callback(invoke_without_command=True)

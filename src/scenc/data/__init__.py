@@ -1,23 +1,40 @@
-"""From count matrices to token batches: rows, checks, draws, tokens, requests."""
+"""From count matrices and files to token batches: rows, checks, draws, tokens, requests."""
 
 from scenc.data._batch import TokenBatch
+from scenc.data._cell_files import CellFiles
+from scenc.data._cell_loader import CellLoader
+from scenc.data._cell_store import CellStore
 from scenc.data._check import CountCheck, check_counts
 from scenc.data._dataset import TokenDataset
+from scenc.data._file_report import CellFilesError, FileCheck, FilesReport
 from scenc.data._recover import recover_counts
 from scenc.data._requests import OrderedRequests, Request, ShuffledRequests
 from scenc.data._rows import CountRows, open_rows
+from scenc.data._store import build_store
 from scenc.data._tokens import Tokenizer
+from scenc.data._views import Neighborhoods, ViewBatch, ViewDataset, thin
 
 __all__ = [
+    "CellFiles",
+    "CellFilesError",
+    "CellLoader",
+    "CellStore",
     "CountCheck",
     "CountRows",
+    "FileCheck",
+    "FilesReport",
+    "Neighborhoods",
     "OrderedRequests",
     "Request",
     "ShuffledRequests",
     "TokenBatch",
     "TokenDataset",
     "Tokenizer",
+    "ViewBatch",
+    "ViewDataset",
+    "build_store",
     "check_counts",
     "open_rows",
     "recover_counts",
+    "thin",
 ]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,23 @@ from scenc.data._draw import digest, mix, move_smallest_first, random_keys, top_
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array, csr_matrix
+
+
+class CsrArrays(Protocol):
+    """Whatever holds the three arrays of a CSR matrix."""
+
+    @property
+    def indptr(self) -> NDArray[Any]:
+        """Where rows begin."""
+
+    @property
+    def indices(self) -> NDArray[Any]:
+        """Columns."""
+
+    @property
+    def data(self) -> NDArray[Any]:
+        """Values."""
+
 
 # Counts below this share one slot a cell; larger or fractional ones get a slot of their own.
 _N_SLOTS = 1024
@@ -67,7 +84,7 @@ class Tokenizer:
 
     def __call__(
         self,
-        counts: csr_matrix | csr_array,
+        counts: csr_matrix | csr_array | CsrArrays,
         rows: NDArray[np.int64],
         gene_map: NDArray[np.int64],
         seed: int = 0,

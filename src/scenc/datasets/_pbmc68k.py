@@ -3,8 +3,6 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from scenc.data import recover_counts
-
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -26,6 +24,8 @@ def pbmc68k() -> AnnData:
     """
     import anndata
     import scanpy
+
+    from scenc.data import recover_counts
 
     with warnings.catch_warnings():
         # The file is of an old AnnData version.

@@ -2,6 +2,6 @@
 
 from scenc._model_files import ModelFileError
 from scenc.model._model import Model
-from scenc.model._presets import PRESETS, Preset
+from scenc.model._presets import OBJECTIVES, PRESETS, Preset, get_preset
 
-__all__ = ["PRESETS", "Model", "ModelFileError", "Preset"]
+__all__ = ["OBJECTIVES", "PRESETS", "Model", "ModelFileError", "Preset", "get_preset"]

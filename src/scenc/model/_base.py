@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scenc.data import Tokenizer
@@ -59,7 +61,9 @@ class ModelBase(BaseModelClass):
     def history(self) -> dict[str, pd.DataFrame] | None:
         """Training curves by optimizer step, as one-column DataFrames; None before training.
 
-        ``train_loss``, ``reconstruction_loss_validation`` and ``learning_rate``.
+        ``train_loss``, ``reconstruction_loss_validation`` and ``learning_rate``; with the
+        contrastive objective also ``validation_loss``, which chooses the best weights, and its
+        terms ``contrast_loss_validation`` and ``anchor_loss_validation``.
         """
         return self.history_
 
@@ -99,7 +103,7 @@ class ModelBase(BaseModelClass):
         self.preset = preset
         self.vocabulary = vocabulary
         self.train_config = None
-        self._train_defaults = get_preset(preset).train
+        self._train_defaults = get_preset(preset, config.objective).train
         self._n_epochs = self._n_steps = 0
         settings = ", ".join(f"{name}={value!r}" for name, value in asdict(config).items())
         self._model_summary_string = f"scenc.Model of {len(vocabulary)} genes: {settings}"
@@ -142,6 +146,11 @@ class ModelBase(BaseModelClass):
             )
         # Looked at anew each time: the user may have changed the counts since the last call.
         return read_cells(rna_of(self._adata, self._setup_args), self._setup_args, self.vocabulary)
+
+    def _batches(self) -> NDArray[np.int64]:
+        """Return the experimental batch of each training cell, as a number."""
+        codes = self._adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)
+        return np.asarray(codes).reshape(-1).astype(np.int64)
 
     def _query_cells(self, adata: AnnData | MuData) -> Cells:
         """Return cells to embed, lined up with the model's vocabulary."""

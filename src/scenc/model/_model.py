@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from scenc.data import OrderedRequests, TokenDataset
+from scenc.model._components import start_network, variable_genes
 from scenc.model._inference import InferenceMixin
 from scenc.model._persistence import PersistenceMixin
 from scenc.model._presets import get_preset
@@ -19,6 +20,7 @@ from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
+    from numpy.typing import NDArray
 
     from scenc.model._proteins import Vectors
 
@@ -46,6 +48,11 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
     preset
         Sizes and training settings: ``"small"`` for a laptop's CPU, ``"base"`` for one GPU,
         ``"paper"`` for Table 1 of the paper.
+    objective
+        ``"contrastive"``: views of a cell and of its neighbours in other batches are embedded
+        alike, beside the prediction of masked expression (`scenc.train.ContrastivePlan`).
+        ``"masked"``: the paper's masked expression alone. ``None``: contrastive for ``"small"`` and
+        ``"base"``, masked for ``"paper"``.
     protein_embeddings
         Pretrained gene vectors for the protein encoder: `scenc.genes.ProteinEmbeddings`, a file of
         them, a DataFrame with genes as index, or an array with one row per gene of `adata` (NaN
@@ -89,11 +96,13 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
         gene_encoder: str = "learned",
         expression_encoder: str = "soft",
         preset: str = "small",
+        objective: str | None = None,
         protein_embeddings: Vectors | None = None,
         **overrides: Any,
     ) -> None:
         chosen = {"gene_encoder": gene_encoder, "expression_encoder": expression_encoder}
-        config = ModelConfig.from_dict({**get_preset(preset).model, **chosen, **overrides})
+        defaults = get_preset(preset, objective).model
+        config = ModelConfig.from_dict({**defaults, **chosen, **overrides})
         _check_protein_arguments(config, protein_embeddings)
         super().__init__(adata)
         genes = pd.Index(self._field_state("X")["column_names"]).astype(str)
@@ -105,6 +114,12 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
                 genes, vectors = genes[has_vector], vectors[has_vector]
                 has_vector = has_vector[has_vector]
         self._adopt(config, preset, genes)
+        if config.n_top_genes is not None and config.n_top_genes < len(genes):
+            chosen_genes = self._variable_genes(config.n_top_genes)
+            genes = genes[chosen_genes]
+            if vectors is not None:
+                vectors, has_vector = vectors[chosen_genes], has_vector[chosen_genes]
+            self._adopt(config, preset, genes)
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(config.seed)
             encoder = None
@@ -121,6 +136,20 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
                     init_std=config.init_std,
                 )
             self.module = CellTransformer(config, len(genes), encoder, self._global_edges())
+            start_network(self.module, config, self._training_cells())
+
+    def _variable_genes(self, n_top: int) -> NDArray[np.bool_]:
+        """Return which genes of the data become the vocabulary."""
+        config, n_genes = self.config, len(self.vocabulary)
+        chosen = variable_genes(
+            self._training_cells(), n_genes, n_top, config.target_sum, self._batches(), config.seed
+        )
+        logger.info(
+            "The model knows the %d most variable of %d genes (n_top_genes=None: all).",
+            chosen.sum(),
+            n_genes,
+        )
+        return chosen
 
     def _global_edges(self) -> torch.Tensor | None:
         """Return quantiles of x~ over training cells, where the hard bins want them."""

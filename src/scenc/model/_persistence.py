@@ -104,8 +104,7 @@ class PersistenceMixin(ModelBase):
             registry = _registry(card["registry"])
             train_config = card["train_config"]
             if train_config is not None:
-                betas = tuple(train_config["betas"])
-                train_config = TrainConfig.from_dict({**train_config, "betas": betas})
+                train_config = TrainConfig.from_dict(train_config)
             history = {
                 str(name): pd.DataFrame(
                     {name: np.asarray(curve["value"], dtype=float)},
@@ -115,7 +114,7 @@ class PersistenceMixin(ModelBase):
             }
             counters = int(card["n_epochs"]), int(card["n_steps"])
             trained, preset = bool(card["is_trained"]), str(card["preset"])
-            get_preset(preset)
+            get_preset(preset, config.objective)
         except (
             LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError
         ) as error:  # fmt: skip

@@ -16,17 +16,37 @@ class Preset:
         Arguments of `scenc.nn.ModelConfig`.
     train
         Arguments of `scenc.train.TrainConfig`.
+    objective
+        What is trained for unless the user says otherwise.
     """
 
     model: dict[str, Any]
     train: dict[str, Any]
+    objective: str = "masked"
 
+
+# What each objective changes of a preset.
+OBJECTIVES = {
+    "masked": Preset(model={"objective": "masked"}, train={}),
+    "contrastive": Preset(
+        model={
+            "objective": "contrastive",
+            "n_top_genes": 2000,
+            "gene_init": "spectral",
+            "residual_init": "zero",
+            "pooling": "expression",
+        },
+        train={"max_epochs": None, "batch_size": 128, "lr": 2e-3, "mask_fraction": 0.2},
+        objective="contrastive",
+    ),
+}
 
 PRESETS = {
     # A laptop's CPU: minutes for thousands of cells. Dropout costs a sixth of a step there.
     "small": Preset(
         model={"d_model": 64, "n_layers": 2, "n_heads": 2, "d_feedforward": 128, "context": 256},
         train={"max_epochs": 10, "batch_size": 64, "lr": 1e-3},
+        objective="contrastive",
     ),
     # One GPU: hours for hundreds of thousands of cells.
     "base": Preset(
@@ -39,6 +59,7 @@ PRESETS = {
             "context": 1024,
         },
         train={"max_epochs": 20, "batch_size": 256, "lr": 5e-4},
+        objective="contrastive",
     ),
     # Table 1 of the paper: 10 million cells on many GPUs.
     "paper": Preset(
@@ -69,6 +90,19 @@ PRESETS = {
 }
 
 
-def get_preset(name: str) -> Preset:
-    """Return a preset by its name."""
-    return PRESETS[choose(name, PRESETS, "preset")]
+# Where an objective wants other sizes than the preset's.
+_BY_OBJECTIVE: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
+    # Each cell is seen twice a step; its views are short, its embedding takes all it has.
+    ("small", "contrastive"): ({"n_layers": 1, "context": 512}, {}),
+    ("base", "contrastive"): ({}, {"lr": 5e-4, "cell_visits": 1_000_000, "view_genes": 512}),
+}
+
+
+def get_preset(name: str, objective: str | None = None) -> Preset:
+    """Return a preset by its name, as an objective changes it; ``None``: the preset's own."""
+    preset = PRESETS[choose(name, PRESETS, "preset")]
+    chosen = choose(objective or preset.objective, OBJECTIVES, "objective")
+    changes = {**OBJECTIVES[chosen].model}, {**OBJECTIVES[chosen].train}
+    for ours, theirs in zip(changes, _BY_OBJECTIVE.get((name, chosen), ({}, {})), strict=True):
+        ours.update(theirs)
+    return Preset({**preset.model, **changes[0]}, {**preset.train, **changes[1]}, chosen)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -7,9 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset
+from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, ViewDataset
 from scenc.model._base import ModelBase
-from scenc.train import NonFiniteLossError, TrainConfig, fit
+from scenc.model._components import find_components
+from scenc.model._neighborhoods import find_neighborhoods
+from scenc.train import (
+    ContrastivePlan,
+    MaskedExpressionPlan,
+    NonFiniteLossError,
+    TrainConfig,
+    fit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class TrainingMixin(ModelBase):
-    """Training by masked expression."""
+    """Training: by masked expression, or by views of cells beside it."""
 
     def train(
         self,
@@ -88,9 +97,11 @@ class TrainingMixin(ModelBase):
         config = TrainConfig.from_dict({**self._train_defaults, **named, **overrides})
         cells = self._training_cells()
         train, validation, test = self._split(cells, config)
-        tokenizer = self._tokenizer(mask_fraction=config.mask_fraction)
+        config = replace(config, max_epochs=config.epochs(len(train)))
+        contrastive = self.config.objective == "contrastive"
+        dataset = (self._views if contrastive else self._tokens)(cells, config)
         load = partial(
-            TokenDataset(cells.rows, cells.gene_map, tokenizer, lengths=cells.n_genes).loader,
+            dataset.loader,
             num_workers=num_workers,
             pin_memory=accelerator != "cpu" and torch.cuda.is_available(),
         )
@@ -107,6 +118,7 @@ class TrainingMixin(ModelBase):
                 load(held_out) if len(validation) else None,
                 config,
                 seed=self.config.seed + self._n_epochs,
+                plan=ContrastivePlan if contrastive else MaskedExpressionPlan,
                 first_step=self._n_steps,
                 precision=precision,
                 accelerator=accelerator,
@@ -124,6 +136,32 @@ class TrainingMixin(ModelBase):
             raise
         self._record(curve, requests, config, (train, validation, test), trained=True)
 
+    def _tokens(self, cells: Cells, config: TrainConfig) -> TokenDataset:
+        """Return what the masked objective trains on."""
+        tokenizer = self._tokenizer(mask_fraction=config.mask_fraction)
+        return TokenDataset(cells.rows, cells.gene_map, tokenizer, lengths=cells.n_genes)
+
+    def _views(self, cells: Cells, config: TrainConfig) -> ViewDataset:
+        """Return what the contrastive objective trains on."""
+        settings = self.config
+        components = find_components(
+            cells, len(self.vocabulary), settings.d_model, settings.target_sum, settings.seed
+        ).project(cells, settings.target_sum)
+        neighborhoods = find_neighborhoods(
+            components, self._batches(), config.n_neighbors, settings.seed
+        )
+        # Without a term for them, no gene need be hidden.
+        hidden = config.mask_fraction if config.masked_weight else 0.0
+        tokenizer = self._tokenizer(mask_fraction=hidden, context=config.view_genes)
+        return ViewDataset(
+            cells.rows,
+            cells.gene_map,
+            tokenizer,
+            neighborhoods,
+            config.view_depth,
+            config.same_cell,
+        )
+
     def _record(
         self,
         curve: Curve,
@@ -138,9 +176,12 @@ class TrainingMixin(ModelBase):
         self.train_config = config
         self.train_indices_, self.validation_indices_, self.test_indices_ = split
         self.is_trained_ = trained
+        contrastive = self.config.objective == "contrastive"
+        plan = ContrastivePlan if contrastive else MaskedExpressionPlan
         self._extend_history(
             train_loss=curve.train,
-            reconstruction_loss_validation=curve.validation,
+            **{plan.validation_names[0]: curve.validation},
+            **curve.terms,
             learning_rate=curve.lr,
         )
 

@@ -7,6 +7,7 @@ from scenc._arguments import choose, refuse_unknown
 
 GeneEncoderName = Literal["learned", "protein"]
 ExpressionEncoderName = Literal["raw", "hard", "log", "soft"]
+ObjectiveName = Literal["masked", "contrastive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,23 @@ class ModelConfig:
         ``"zero"``, the MLP of a zero vector; ``"drop"``, it is left out of the vocabulary.
     init_std
         Standard deviation of the initial entries of all learned tables.
+    objective
+        What the model is trained for: ``"masked"``, the paper's masked expression alone (eq. 10),
+        or ``"contrastive"``, views of a cell and of its neighbours beside it
+        (`scenc.train.ContrastivePlan`).
+    n_top_genes
+        Size of the vocabulary: the most variable genes of the training cells; ``None``: all genes.
+    gene_init
+        Where gene vectors start: ``"random"``, or ``"spectral"``, at the loadings of the training
+        cells' principal components (the protein encoder at their least-squares fit).
+    residual_init
+        ``"zero"``: expression vectors and what the blocks add start at zero, so that a token starts
+        as its gene's vector. ``"random"``: as PyTorch starts them.
+    pooling
+        What a cell's embedding is: the ``"mean"`` of the last layer's tokens (the paper's), or
+        their mean weighted by x~ (``"expression"``), before the last normalisation, less the
+        average over training cells at the start, and scaled to length 1. With spectral gene
+        vectors and zero residuals the untrained embedding is a principal component analysis.
     seed
         Seed of the initial weights, the split, the order of cells, all draws and dropout.
     """
@@ -89,6 +107,11 @@ class ModelConfig:
     protein_output: Literal["plain", "matched", "layer_norm"] = "plain"
     protein_missing: Literal["learned", "zero", "drop"] = "learned"
     init_std: float = 1.0
+    objective: ObjectiveName = "masked"
+    n_top_genes: int | None = None
+    gene_init: Literal["random", "spectral"] = "random"
+    residual_init: Literal["random", "zero"] = "random"
+    pooling: Literal["mean", "expression"] = "mean"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -100,7 +123,7 @@ class ModelConfig:
         for name in ("d_model", "n_layers", "n_heads", "d_feedforward", "expression_hidden",
                      "protein_hidden", "max_log_bin"):  # fmt: skip
             _require_positive_int(name, getattr(self, name))
-        for name in ("context", "n_bins"):
+        for name in ("context", "n_bins", "n_top_genes"):
             if getattr(self, name) is not None:
                 _require_positive_int(name, getattr(self, name))
         if self.d_model % self.n_heads:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class CellTransformer(nn.Module):
     """Tokens to vectors, vectors through a transformer, then pooled or decoded (eq. 4-10).
 
+    ``center`` is what pooling by expression takes off every cell, shape ``(d_model,)``.
+
     Parameters
     ----------
     config
@@ -56,6 +58,13 @@ class CellTransformer(nn.Module):
             config.activation,
         )
         self.decoder = mlp(d_model, d_model, 1, config.activation)
+        if config.residual_init == "zero":
+            self.expression_encoder.start_at_zero()
+            self.transformer.start_at_zero()
+        if config.pooling == "expression":
+            self.register_buffer("center", torch.zeros(d_model))
+
+    center: torch.Tensor
 
     @property
     def device(self) -> torch.device:
@@ -87,13 +96,13 @@ class CellTransformer(nn.Module):
         return torch.cat(parts)
 
     def embed_cells(self, batch: TokenBatch) -> torch.Tensor:
-        """Return the mean of z_n over valid tokens, ``(n_cells, d_model)``; 0 for empty cells."""
-        valid, means = batch.valid, []
-        for cells, tokens in self._encode_parts(batch):
-            shown = valid[cells, : tokens.shape[1], None]
-            total = torch.where(shown, tokens.float(), 0).sum(dim=1)
-            means.append(total / batch.lengths[cells, None].clamp(min=1))
-        return torch.cat(means)
+        """Return each cell's embedding, ``(n_cells, d_model)``; 0 for empty cells.
+
+        The tokens that are not masked count: their mean, or as `ModelConfig.pooling` says.
+        """
+        return torch.cat(
+            [self._pool(batch, cells, stream) for cells, stream in self._stream_parts(batch)]
+        )
 
     def reconstruct(self, batch: TokenBatch) -> torch.Tensor:
         """Predict x~ of the tokens that may be masked (eq. 9).
@@ -102,20 +111,54 @@ class CellTransformer(nn.Module):
         -------
         Shape ``(n_cells, max_masked)``; arbitrary where a cell has fewer masked tokens.
         """
-        decoded = []
-        for _, tokens in self._encode_parts(batch):
-            values = self.decoder(tokens[:, : batch.max_masked])[..., 0].float()
-            decoded.append(F.pad(values, (0, batch.max_masked - values.shape[1])))
-        return torch.cat(decoded)
+        return torch.cat(
+            [self._decode(stream, batch.max_masked) for _, stream in self._stream_parts(batch)]
+        )
+
+    def embed_and_reconstruct(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `embed_cells` and `reconstruct` do, in one pass."""
+        embedded, decoded = [], []
+        for cells, stream in self._stream_parts(batch):
+            embedded.append(self._pool(batch, cells, stream))
+            decoded.append(self._decode(stream, batch.max_masked))
+        return torch.cat(embedded), torch.cat(decoded)
 
     def _encode_parts(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield z_n of each part of a batch, cut to the part's longest cell."""
+        for cells, stream in self._stream_parts(batch):
+            yield cells, self.transformer.final_norm(stream)
+
+    def _stream_parts(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield z_n of each part before its normalisation, cut to the part's longest cell."""
         tokens = self.embed_tokens(batch)
         keys = visible_keys(batch) if batch.is_padded else None
         for start, end, width in batch.parts:
             cells = slice(start, end)
             attend = None if keys is None else keys[cells, None, None, :width]
-            yield cells, self.transformer(tokens[cells, :width], attend)
+            yield cells, self.transformer.stream(tokens[cells, :width], attend)
+
+    def _pool(self, batch: TokenBatch, cells: slice, stream: torch.Tensor) -> torch.Tensor:
+        """Embed the cells of one part from their tokens."""
+        position = torch.arange(stream.shape[1], device=stream.device)
+        shown = (position < batch.lengths[cells, None]) & (position >= batch.n_masked[cells, None])
+        by_expression = self.config.pooling == "expression"
+        if not by_expression:
+            stream = self.transformer.final_norm(stream)
+        weights = shown.float()
+        if by_expression:
+            weights = weights * batch.normalized[batch.value_index[cells, : stream.shape[1]]]
+        total = weights.sum(dim=1, keepdim=True)
+        weights = weights / torch.where(total > 0, total, 1)
+        pooled = torch.einsum("ct,ctd->cd", weights, stream.float())
+        if by_expression:
+            pooled = F.normalize(torch.where(total > 0, pooled - self.center, 0), dim=1)
+        return pooled
+
+    def _decode(self, stream: torch.Tensor, max_masked: int) -> torch.Tensor:
+        """Decode the tokens of one part that may be masked."""
+        masked = self.transformer.final_norm(stream[:, :max_masked])
+        values = self.decoder(masked)[..., 0].float()
+        return F.pad(values, (0, max_masked - values.shape[1]))
 
     def squared_errors(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each cell's sum of squared errors over its masked tokens, and their number.

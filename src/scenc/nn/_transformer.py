@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -72,6 +74,12 @@ class TransformerBlock(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
+    def start_at_zero(self) -> None:
+        """Set what each sub-layer adds to zero."""
+        for last in (self.attention.combine, cast("nn.Linear", self.feedforward[-1])):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
     def forward(self, x: torch.Tensor, attend: torch.Tensor | None) -> torch.Tensor:
         """Transform tokens ``(n_cells, n_tokens, d_model)``; `attend` as in `Transformer`."""
         if self.pre:
@@ -123,7 +131,16 @@ class Transformer(nn.Module):
             True where a token (row) may see another (column), broadcastable to ``(n_cells,
             n_heads, n_tokens, n_tokens)``; ``None``: every token sees every token.
         """
+        normed: torch.Tensor = self.final_norm(self.stream(x, attend))
+        return normed
+
+    def stream(self, x: torch.Tensor, attend: torch.Tensor | None = None) -> torch.Tensor:
+        """Transform tokens and leave out the last normalisation; arguments as of `forward`."""
         for block in self.blocks:
             x = block(x, attend)
-        normed: torch.Tensor = self.final_norm(x)
-        return normed
+        return x
+
+    def start_at_zero(self) -> None:
+        """Set what each sub-layer adds to zero: tokens pass pre-norm blocks unchanged."""
+        for block in self.blocks:
+            cast("TransformerBlock", block).start_at_zero()

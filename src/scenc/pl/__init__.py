@@ -1,5 +1,28 @@
-"""Plots."""
+"""Plots: a model's training, and the figures of an encoding benchmark.
 
+The figures draw on axes given, or on a new figure, and return the axes.
+"""
+
+from scenc.pl._classification import classification
+from scenc.pl._differences import differences
+from scenc.pl._encodings import encodings
+from scenc.pl._integration import integration
+from scenc.pl._reconstruction import reconstruction
+from scenc.pl._save import save
+from scenc.pl._scores import scores
+from scenc.pl._tables import ResultsLike
 from scenc.pl._training import training
+from scenc.pl._training_curves import training_curves
 
-__all__ = ["training"]
+__all__ = [
+    "ResultsLike",
+    "classification",
+    "differences",
+    "encodings",
+    "integration",
+    "reconstruction",
+    "save",
+    "scores",
+    "training",
+    "training_curves",
+]

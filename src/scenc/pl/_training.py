@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from scenc.model import Model
 
 
+_LABELS = {
+    "reconstruction_loss_validation": "mean squared error of masked genes",
+    "validation_loss": "loss (contrast, anchor and masked genes)",
+}
+
+
 def training(model: Model, ax: Axes | None = None) -> Axes:
     """Draw a model's training and validation loss by optimizer step.
 
@@ -39,7 +45,8 @@ def training(model: Model, ax: Axes | None = None) -> Axes:
     smooth = train.rolling(max(1, len(train) // 50), min_periods=1, center=True).mean()
     ax.plot(train.index, train, color="#9ecae1", linewidth=0.6, label="training, each step")
     ax.plot(smooth.index, smooth, color="#08519c", linewidth=1.5, label="training, smoothed")
-    validation = history["reconstruction_loss_validation"]["reconstruction_loss_validation"]
+    name = "validation_loss" if "validation_loss" in history else "reconstruction_loss_validation"
+    validation = history[name][name]
     if len(validation):
         ax.plot(
             validation.index,
@@ -50,7 +57,7 @@ def training(model: Model, ax: Axes | None = None) -> Axes:
             linewidth=1.2,
             label="validation",
         )
-    ax.set(xlabel="optimizer step", ylabel="mean squared error of masked genes")
+    ax.set(xlabel="optimizer step", ylabel=_LABELS[name])
     # The first steps would squeeze all others into a line.
     later = [curve.loc[curve.index >= len(train) // 10].max() for curve in (smooth, validation)]
     ax.set_ylim(0, 1.1 * float(pd.Series(later).max()))

@@ -2,7 +2,18 @@
 
 from scenc.train._callbacks import Curve, NonFiniteLossError
 from scenc.train._config import TrainConfig
+from scenc.train._contrastive_plan import ContrastivePlan
+from scenc.train._plan import MaskedExpressionPlan, Plan
 from scenc.train._run import fit
 from scenc.train._schedule import warmup_cosine
 
-__all__ = ["Curve", "NonFiniteLossError", "TrainConfig", "fit", "warmup_cosine"]
+__all__ = [
+    "ContrastivePlan",
+    "Curve",
+    "MaskedExpressionPlan",
+    "NonFiniteLossError",
+    "Plan",
+    "TrainConfig",
+    "fit",
+    "warmup_cosine",
+]

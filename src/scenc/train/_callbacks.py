@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
-
-from scenc.train._plan import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -24,12 +22,15 @@ class Curve:
         Training loss, validation loss and learning rate at their steps.
     n_steps
         Steps taken.
+    terms
+        What else validation measured, by name.
     """
 
     train: dict[int, float]
     validation: dict[int, float]
     lr: dict[int, float]
     n_steps: int
+    terms: dict[str, dict[int, float]] = field(default_factory=dict)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -54,6 +55,12 @@ class NonFiniteLossError(RuntimeError):
         )
 
 
+def _validation_names(plan: LightningModule) -> tuple[str, ...]:
+    """Return what our plan measures in validation, the deciding one first."""
+    names: tuple[str, ...] = plan.validation_names  # type: ignore[assignment]  # set by our plan
+    return names
+
+
 class Curves(Callback):
     """Record the loss by optimizer step, and stop when it is not finite.
 
@@ -74,6 +81,7 @@ class Curves(Callback):
         self.train: dict[int, float] = {}
         self.validation: dict[int, float] = {}
         self.lr: dict[int, float] = {}
+        self.terms: dict[str, dict[int, float]] = {}
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -97,7 +105,10 @@ class Curves(Callback):
         """Keep the validation loss."""
         self._read()
         step = self._first_step + trainer.global_step - 1
-        self.validation[step] = float(trainer.callback_metrics[VALIDATION_LOSS])
+        monitored, *others = _validation_names(pl_module)
+        self.validation[step] = float(trainer.callback_metrics[monitored])
+        for name in others:
+            self.terms.setdefault(name, {})[step] = float(trainer.callback_metrics[name])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read what is left."""
@@ -105,7 +116,7 @@ class Curves(Callback):
 
     def result(self, n_steps: int) -> Curve:
         """Return what was recorded."""
-        return Curve(self.train, self.validation, self.lr, n_steps)
+        return Curve(self.train, self.validation, self.lr, n_steps, self.terms)
 
     def _read(self) -> None:
         if not self._pending:
@@ -135,7 +146,7 @@ class BestWeights(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if they are the best."""
-        loss = float(trainer.callback_metrics[VALIDATION_LOSS])
+        loss = float(trainer.callback_metrics[_validation_names(pl_module)[0]])
         if loss < self.loss:
             self.loss = loss
             self._keep(pl_module)
@@ -181,7 +192,7 @@ class Progress(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the validation loss."""
         if self._bar is not None:
-            loss = float(trainer.callback_metrics[VALIDATION_LOSS])
+            loss = float(trainer.callback_metrics[_validation_names(pl_module)[0]])
             self._bar.set_postfix(epoch=trainer.current_epoch + 1, validation=f"{loss:.4f}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from scenc._arguments import refuse_unknown
+from scenc._arguments import choose, refuse_unknown
+
+_MOST_EPOCHS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +16,9 @@ class TrainConfig:
     Attributes
     ----------
     max_epochs
-        Passes over the training cells.
+        Passes over the training cells; ``None``: as many as come to `cell_visits`, 200 at most.
+    cell_visits
+        How many cells to show in all, each as often as it is shown, where `max_epochs` is ``None``.
     batch_size
         Cells per batch (and per device).
     accumulate_grad_batches
@@ -30,6 +35,21 @@ class TrainConfig:
         Largest norm of the gradient; longer ones are scaled down. 0: no limit.
     mask_fraction
         p_mask, the share of a cell's tokens to hide and predict.
+    masked_weight, contrast_weight, anchor_weight
+        What the terms of the contrastive objective weigh (`ContrastivePlan`); 0 leaves one out.
+    temperature
+        Of the contrastive term's similarities: the lower, the more the nearest cells count.
+    negatives
+        Which other cells a cell is told apart from: those of its own ``"batch"``, so that what
+        sets batches apart does not help, or ``"all"``.
+    view_genes
+        Number of genes a view keeps.
+    view_depth
+        Smallest and largest share of a cell's counts that a view keeps.
+    n_neighbors
+        Number of similar cells, across batches, that a cell's second view is drawn from.
+    same_cell
+        Probability that both views are of one cell.
     validation_size, test_size
         Shares of the cells held out to choose the best epoch, and held out altogether.
     validate_every
@@ -38,7 +58,8 @@ class TrainConfig:
         Validations without improvement before training stops early.
     """
 
-    max_epochs: int = 10
+    max_epochs: int | None = 10
+    cell_visits: int = 50_000
     batch_size: int = 128
     accumulate_grad_batches: int = 1
     lr: float = 1e-3
@@ -49,20 +70,41 @@ class TrainConfig:
     min_lr_ratio: float = 0.0
     gradient_clip: float = 1.0
     mask_fraction: float = 0.5
+    masked_weight: float = 1.0
+    contrast_weight: float = 1.0
+    anchor_weight: float = 2.0
+    temperature: float = 0.2
+    negatives: Literal["batch", "all"] = "batch"
+    view_genes: int = 128
+    view_depth: tuple[float, float] = (0.3, 0.9)
+    n_neighbors: int = 20
+    same_cell: float = 0.1
     validation_size: float = 0.1
     test_size: float = 0.0
     validate_every: int | None = None
     patience: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "accumulate_grad_batches", "patience"):
+        counts = ("batch_size", "accumulate_grad_batches", "patience", "cell_visits",
+                  "view_genes", "n_neighbors")  # fmt: skip
+        for name in (*counts, *(("max_epochs",) if self.max_epochs is not None else ())):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("lr", "weight_decay", "gradient_clip", "warmup_steps", "min_lr_ratio"):
+        choose(self.negatives, ("batch", "all"), "negatives")
+        for name in ("lr", "weight_decay", "gradient_clip", "warmup_steps", "min_lr_ratio",
+                     "masked_weight", "contrast_weight", "anchor_weight"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if not 0 < self.mask_fraction <= 1:
             raise ValueError(f"mask_fraction must lie in (0, 1], got {self.mask_fraction}.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}.")
+        if not 0 <= self.same_cell <= 1:
+            raise ValueError(f"same_cell must lie in [0, 1], got {self.same_cell}.")
+        if not 0 < self.view_depth[0] <= self.view_depth[1] <= 1:
+            raise ValueError(
+                f"view_depth must be two increasing shares in (0, 1], got {self.view_depth}."
+            )
         if self.validate_every is not None and self.validate_every < 1:
             raise ValueError(f"validate_every must be at least 1, got {self.validate_every}.")
         if min(self.validation_size, self.test_size) < 0 or not (
@@ -75,6 +117,16 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from plain values, refusing unknown names."""
+        """Build from plain values, refusing unknown names; lists stand for tuples."""
         refuse_unknown(values, (field.name for field in fields(cls)), "training argument")
-        return cls(**values)
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**plain)
+
+    def epochs(self, n_cells: int) -> int:
+        """Return the number of passes over so many training cells."""
+        if self.max_epochs is not None:
+            return self.max_epochs
+        return min(_MOST_EPOCHS, math.ceil(self.cell_visits / n_cells))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_LOSS = "reconstruction_loss_validation"
+RECONSTRUCTION_LOSS = "reconstruction_loss_validation"
 
 
-class MaskedExpressionPlan(LightningModule):
-    """Train a network to predict masked expression (eq. 10).
+class Plan(LightningModule):
+    """What all ways of training share: the optimizer, its schedule, sums over validation.
 
     Parameters
     ----------
@@ -31,39 +32,44 @@ class MaskedExpressionPlan(LightningModule):
         The network; its weights are changed in place.
     config
         Optimizer, schedule and the rest.
+
+    Attributes
+    ----------
+    validation_names
+        What is measured in validation; the first chooses the best weights.
+    last_loss
+        Loss of the last batch.
     """
+
+    validation_names: tuple[str, ...]
 
     def __init__(self, network: CellTransformer, config: TrainConfig) -> None:
         super().__init__()
         self.network = network
         self.config = config
         self.last_loss = torch.zeros(())
-        self._validation = torch.zeros(2, dtype=torch.float64)
+        self._validation = torch.zeros(0)
 
-    def training_step(self, batch: TokenBatch, batch_idx: int) -> torch.Tensor:
-        """Return the mean squared error over the batch's masked tokens; 0 if there are none."""
-        errors, n_masked = self.network.squared_errors(batch)
-        loss = errors.sum() / n_masked.sum().clamp(min=1)
-        self.last_loss = loss.detach()
-        return loss
+    @abstractmethod
+    def validation_sums(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return sums over a batch of what is measured, and what each is to be divided by."""
 
     def on_validation_epoch_start(self) -> None:
         """Start new sums."""
-        self._validation = torch.zeros(2, dtype=torch.float64)
+        self._validation = torch.zeros(2, len(self.validation_names), dtype=torch.float64)
 
-    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        """Add up squared errors and tokens, so that every token weighs the same."""
-        errors, n_masked = self.network.squared_errors(batch)
-        self._validation += torch.stack([errors.double().sum(), n_masked.double().sum()]).cpu()
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add up, so that every token or cell weighs the same."""
+        self._validation += torch.stack(self.validation_sums(batch)).double().cpu()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over all masked tokens, of all ranks."""
+        """Log the means over all batches of all ranks."""
         sums = self._validation.to(self.device, torch.float32)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
-        loss = sums[0] / sums[1].clamp(min=1)
-        # Equal on all ranks already; Lightning wants to hear that it is to be averaged.
-        self.log(VALIDATION_LOSS, loss, prog_bar=True, sync_dist=True)
+        for name, total, number in zip(self.validation_names, *sums, strict=True):
+            # Equal on all ranks already; Lightning wants to hear that it is to be averaged.
+            self.log(name, total / number.clamp(min=1), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW under a warm-up and a cosine, both by optimizer step."""
@@ -91,3 +97,21 @@ class MaskedExpressionPlan(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+
+class MaskedExpressionPlan(Plan):
+    """Train a network to predict masked expression (eq. 10)."""
+
+    validation_names = (RECONSTRUCTION_LOSS,)
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> torch.Tensor:
+        """Return the mean squared error over the batch's masked tokens; 0 if there are none."""
+        errors, n_masked = self.network.squared_errors(batch)
+        loss = errors.sum() / n_masked.sum().clamp(min=1)
+        self.last_loss = loss.detach()
+        return loss
+
+    def validation_sums(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sum of squared errors and the number of masked tokens."""
+        errors, n_masked = self.network.squared_errors(batch)
+        return errors.double().sum()[None], n_masked.double().sum()[None]

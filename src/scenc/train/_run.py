@@ -12,14 +12,13 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
 from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, Progress
-from scenc.train._plan import VALIDATION_LOSS, MaskedExpressionPlan
+from scenc.train._plan import MaskedExpressionPlan, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch.utils.data import DataLoader
 
-    from scenc.data import TokenBatch
     from scenc.nn import CellTransformer
     from scenc.train._callbacks import Curve
     from scenc.train._config import TrainConfig
@@ -27,11 +26,12 @@ if TYPE_CHECKING:
 
 def fit(
     network: CellTransformer,
-    train: DataLoader[TokenBatch],
-    validation: DataLoader[TokenBatch] | None,
+    train: DataLoader[Any],
+    validation: DataLoader[Any] | None,
     config: TrainConfig,
     *,
     seed: int,
+    plan: type[Plan] = MaskedExpressionPlan,
     first_step: int = 0,
     precision: str = "auto",
     accelerator: str = "auto",
@@ -48,11 +48,13 @@ def fit(
     network
         The network to train.
     train, validation
-        Batches; without validation the last weights stay.
+        Batches, of the kind the plan wants; without validation the last weights stay.
     config
         Settings.
     seed
         Seed of dropout. The global random state is left as it was.
+    plan
+        What to train for.
     first_step
         Number of steps of earlier trainings of the same network.
     precision
@@ -73,7 +75,7 @@ def fit(
     curves, best = Curves(first_step), BestWeights()
     watchers: list[pl.Callback] = [curves, best, *callbacks]
     if early_stopping and validation is not None:
-        watchers.append(EarlyStopping(VALIDATION_LOSS, patience=config.patience))
+        watchers.append(EarlyStopping(plan.validation_names[0], patience=config.patience))
     if progress_bar:
         watchers.append(Progress())
     by_step = config.validate_every is not None
@@ -85,7 +87,8 @@ def fit(
             devices=devices,
             strategy=strategy,
             precision=_resolve_precision(precision, accelerator),  # type: ignore[arg-type]
-            max_epochs=config.max_epochs,
+            # Without a number, the caller has not said how many cells there are.
+            max_epochs=config.epochs(config.cell_visits),
             accumulate_grad_batches=config.accumulate_grad_batches,
             gradient_clip_val=config.gradient_clip or None,
             check_val_every_n_epoch=None if by_step else 1,
@@ -105,7 +108,7 @@ def fit(
         failed = True
         try:
             with _survive_interrupt():
-                trainer.fit(MaskedExpressionPlan(network, config), train, validation)
+                trainer.fit(plan(network, config), train, validation)
             failed = False
         except NonFiniteLossError as error:
             error.curve = curves.result(trainer.global_step)

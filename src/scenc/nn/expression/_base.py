@@ -28,6 +28,10 @@ class ExpressionEncoder(nn.Module, ABC):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Encode values, shape ``(n,)`` to ``(n, d_model)``."""
 
+    @abstractmethod
+    def start_at_zero(self) -> None:
+        """Set the last layer to zero, so that every value's vector starts there."""
+
     def encode(self, batch: TokenBatch) -> torch.Tensor:
         """Encode a batch's distinct values, shape ``(n_values, d_model)``."""
         encoded: torch.Tensor = self(getattr(batch, self.reads))

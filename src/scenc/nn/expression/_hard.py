@@ -47,6 +47,10 @@ class HardBinEncoder(ExpressionEncoder):
             return values.long()
         return torch.where(values > 0, 1 + torch.bucketize(values, self.edges), 0)
 
+    def start_at_zero(self) -> None:
+        """Set the last layer to zero, so that every value's vector starts there."""
+        nn.init.zeros_(self.table.weight)
+
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Encode x~ (or quantile bins), shape ``(n,)`` to ``(n, d_model)``."""
         encoded: torch.Tensor = self.table(self.bins(values))

@@ -46,6 +46,10 @@ class LogBinEncoder(ExpressionEncoder):
         _, exponent = torch.frexp(values.float() + 1)
         return (exponent.long() - 1).clamp(max=self.max_bin)
 
+    def start_at_zero(self) -> None:
+        """Set the last layer to zero, so that every value's vector starts there."""
+        nn.init.zeros_(self.table.weight)
+
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Encode counts (or x~), shape ``(n,)`` to ``(n, d_model)``."""
         encoded: torch.Tensor = self.table(self.bins(values))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from torch import nn
 
 from scenc.nn._mlp import mlp
 from scenc.nn.expression._base import ExpressionEncoder
@@ -25,6 +27,12 @@ class RawEncoder(ExpressionEncoder):
     def __init__(self, d_model: int, hidden: int = 512, activation: str = "gelu") -> None:
         super().__init__()
         self.mlp = mlp(1, hidden, d_model, activation)
+
+    def start_at_zero(self) -> None:
+        """Set the last layer to zero, so that every value's vector starts there."""
+        last = cast("nn.Linear", self.mlp[-1])
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Encode x~, shape ``(n,)`` to ``(n, d_model)``."""

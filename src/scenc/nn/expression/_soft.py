@@ -49,6 +49,10 @@ class SoftBinEncoder(ExpressionEncoder):
         logits: torch.Tensor = self.weigh(values[:, None])
         return logits.softmax(dim=-1)
 
+    def start_at_zero(self) -> None:
+        """Set the last layer to zero, so that every value's vector starts there."""
+        nn.init.zeros_(self.table.weight)
+
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Encode x~, shape ``(n,)`` to ``(n, d_model)``."""
         return self.weights(values) @ self.table.weight

@@ -17,5 +17,15 @@ class GeneEncoder(nn.Module, ABC):
         """Encode vocabulary indices, any shape to ``(..., d_model)``."""
 
     @abstractmethod
+    def start_at(self, vectors: torch.Tensor) -> None:
+        """Set the weights so that genes get given vectors, or come as near as they can.
+
+        Parameters
+        ----------
+        vectors
+            Of the whole vocabulary, shape ``(n_genes, d_model)``.
+        """
+
+    @abstractmethod
     def table(self) -> torch.Tensor:
         """Return the vectors of the whole vocabulary, shape ``(n_genes, d_model)``."""

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from torch import nn
 
 from scenc.nn.genes._base import GeneEncoder
-
-if TYPE_CHECKING:
-    import torch
 
 
 class LearnedGeneEncoder(GeneEncoder):
@@ -32,6 +28,11 @@ class LearnedGeneEncoder(GeneEncoder):
         """Encode vocabulary indices, any shape to ``(..., d_model)``."""
         encoded: torch.Tensor = self.embedding(genes)
         return encoded
+
+    @torch.no_grad()
+    def start_at(self, vectors: torch.Tensor) -> None:
+        """Set the table."""
+        self.embedding.weight.copy_(vectors)
 
     def table(self) -> torch.Tensor:
         """Return the vectors of the whole vocabulary, shape ``(n_genes, d_model)``."""

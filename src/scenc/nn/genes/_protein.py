@@ -120,6 +120,26 @@ class ProteinGeneEncoder(GeneEncoder):
         position = present.cumsum(0) - 1
         return F.embedding(position[genes], self._project(present.nonzero()[:, 0]))
 
+    @torch.no_grad()
+    def start_at(self, vectors: torch.Tensor) -> None:
+        """Fit the MLP's last layer to vectors by least squares; genes of their own get theirs.
+
+        A layer normalisation after the MLP is left out of account.
+        """
+        self._cached = None
+        own = self.own_index >= 0
+        self.own[self.own_index[own]] = vectors[own].to(self.own.dtype)
+        first, activation, last = self.mlp
+        hidden = activation(first(self.vectors[~own].to(self.own.dtype))).double()
+        middle, aim = hidden.mean(dim=0), vectors[~own].double()
+        hidden, shift = hidden - middle, aim.mean(dim=0)
+        gram = hidden.T @ hidden
+        # A little of a ridge: hidden units may outnumber genes.
+        gram.diagonal().add_(1e-3 * gram.diagonal().mean().clamp(min=1e-12))
+        weight = torch.linalg.solve(gram, hidden.T @ (aim - shift)).T
+        cast("nn.Linear", last).weight.copy_(weight)
+        cast("nn.Linear", last).bias.copy_(shift - weight @ middle)
+
     def table(self) -> torch.Tensor:
         """Return the vectors of the whole vocabulary, shape ``(n_genes, d_model)``."""
         if torch.is_grad_enabled() or self.training:

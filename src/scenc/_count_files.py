@@ -1,0 +1,211 @@
+"""Where a file of cells keeps its raw counts: .h5ad and zarr, looked at without loading them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+# An h5py or zarr group: both are mappings with attributes.
+type Group = Any
+
+KINDS = {"csr_matrix": "csr", "csc_matrix": "csc", "array": "dense"}
+# Stored values looked at, in so many places of a matrix, to tell counts from other numbers.
+_N_PLACES, _N_VALUES = 8, 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class CountMatrix:
+    """A matrix of counts in a file.
+
+    Attributes
+    ----------
+    key
+        Where it is: ``"X"``, ``"raw/X"`` or ``"layers/..."``.
+    var
+        Where its genes are: ``"var"`` or ``"raw/var"``.
+    kind
+        ``"csr"``, ``"csc"`` or ``"dense"``.
+    shape
+        Number of cells and of genes.
+    """
+
+    key: str
+    var: str
+    kind: str
+    shape: tuple[int, int]
+
+
+def open_file(path: str | os.PathLike[str]) -> Group:
+    """Open an .h5ad file or a zarr store for reading.
+
+    Parameters
+    ----------
+    path
+        A local path, or an address that fsspec knows (``https://...``, ``s3://...``).
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is not an .h5ad file or zarr store, or it is incomplete.
+    """
+    name = str(path)
+    if name.rstrip("/").endswith(".zarr") or Path(name).is_dir():
+        return _open_zarr(name)
+    if "://" in name:
+        import fsspec
+
+        return _open_hdf5(fsspec.open(name, "rb").open(), name)
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"There is no file {name}.")
+    return _open_hdf5(name, name)
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Group]:
+    """Open a file as `open_file` does, and close it in the end."""
+    group = open_file(path)
+    try:
+        yield group
+    finally:
+        # A zarr group holds nothing open.
+        if isinstance(group, h5py.File):
+            group.close()
+
+
+def _open_hdf5(source: Any, name: str) -> Group:
+    try:
+        group = h5py.File(source, "r")
+    except OSError as error:
+        reason = "is incomplete" if "truncated" in str(error) else "is no .h5ad file, or damaged"
+        raise ValueError(f"{name} {reason}: {error}.") from None
+    return _checked(group, name)
+
+
+def _open_zarr(name: str) -> Group:
+    import zarr
+
+    if "://" not in name and not Path(name).exists():
+        raise FileNotFoundError(f"There is no zarr store {name}.")
+    try:
+        group = zarr.open_group(name, mode="r")
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{name} is no zarr store, or damaged: {error}.") from None
+    return _checked(group, name)
+
+
+def _checked(group: Group, name: str) -> Group:
+    missing = [part for part in ("obs", "var") if part not in group]
+    if missing:
+        raise ValueError(f"{name} holds no AnnData: it has no {' and no '.join(missing)}.")
+    return group
+
+
+def find_counts(group: Group, where: str, layer: str | None = None) -> CountMatrix:
+    """Find the raw counts of an open file.
+
+    Parameters
+    ----------
+    group
+        The file.
+    where
+        What the file is called in error messages.
+    layer
+        ``"X"``, ``"raw"`` or the name of a layer; ``None``: the raw matrix if it holds counts, else
+        X if that does. (CELLxGENE keeps counts in raw, or in X where nothing is normalised.)
+
+    Returns
+    -------
+    The matrix. Whether a named one holds counts is not looked at.
+
+    Raises
+    ------
+    KeyError
+        The named matrix is missing.
+    ValueError
+        Neither holds counts; the message says what they hold instead.
+    """
+    if layer is not None:
+        matrix = _look_up(group, {"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}"), where)
+        if matrix is None:
+            there = ", ".join(repr(name) for name in _matrices(group)) or "none"
+            raise KeyError(f"{where} has no matrix {layer!r} (there: {there}).")
+        return matrix
+    reasons = []
+    for key in ("raw/X", "X"):
+        matrix = _look_up(group, key, where)
+        odd = "is not there" if matrix is None else odd_value(sample_values(group, matrix))
+        if matrix is not None and odd is None:
+            return matrix
+        reasons.append(f"{key} {odd}")
+    layers = [name for name in _matrices(group) if name not in ("X", "raw")]
+    hint = f" It has the layers {', '.join(map(repr, layers))}: name the one with counts."
+    raise ValueError(f"{where} holds no counts: {'; '.join(reasons)}.{hint if layers else ''}")
+
+
+def count_cells(group: Group) -> int:
+    """Return the number of cells of an open file, by the length of the index of obs."""
+    obs = group["obs"]
+    index = obs[obs.attrs["_index"]]
+    # Names may be stored beside a mask of missing ones.
+    return int((index if hasattr(index, "shape") else index["values"]).shape[0])
+
+
+def sample_values(group: Group, matrix: CountMatrix) -> NDArray[Any]:
+    """Read some stored values of a matrix, from places all over it."""
+    node = group[matrix.key]
+    if matrix.kind == "dense":
+        size = max(1, _N_VALUES // max(1, matrix.shape[1]))
+    else:
+        node, size = node["data"], _N_VALUES
+    starts = np.unique(np.linspace(0, max(0, node.shape[0] - size), _N_PLACES).astype(int))
+    return np.concatenate([np.ravel(node[start : start + size]) for start in starts.tolist()])
+
+
+def odd_value(values: NDArray[Any]) -> str | None:
+    """Say what keeps values from being counts, or return None."""
+    if values.dtype.kind not in "biuf":
+        return f"holds values of type {values.dtype}"
+    for what, odd in (
+        ("NaN or infinite values", ~np.isfinite(values)),
+        ("negative values", values < 0),
+        ("fractions", values != np.floor(values)),
+    ):
+        if odd.any():
+            return f"holds {what} (like {values[int(odd.argmax())]:.6g})"
+    return None
+
+
+def _look_up(group: Group, key: str, where: str) -> CountMatrix | None:
+    if key not in group:
+        return None
+    node = group[key]
+    encoding = node.attrs.get("encoding-type", "array" if hasattr(node, "shape") else None)
+    kind = KINDS.get(encoding)
+    if kind is None:
+        raise ValueError(
+            f"{where}: {key} is stored as {encoding!r}, which cannot be read. "
+            "Read the file with anndata and write it again."
+        )
+    shape = node.shape if kind == "dense" else node.attrs["shape"]
+    if len(shape) != 2:
+        raise ValueError(f"{where}: {key} has {len(shape)} dimensions; cells x genes are needed.")
+    var = "raw/var" if key == "raw/X" else "var"
+    return CountMatrix(key, var, kind, (int(shape[0]), int(shape[1])))
+
+
+def _matrices(group: Group) -> list[str]:
+    names = [name for name, key in (("X", "X"), ("raw", "raw/X")) if key in group]
+    return [*names, *group.get("layers", ())]

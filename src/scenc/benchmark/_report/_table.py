@@ -1,0 +1,99 @@
+"""Tables as the page shows them: text to read, values to sort by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UNDEFINED = "undefined"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes
+    ----------
+    text
+        What is shown.
+    sort
+        What rows are sorted by; None, which "undefined" has, comes last.
+    mark
+        Names of CSS classes.
+    """
+
+    text: str
+    sort: float | str | None
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes
+    ----------
+    caption
+        What it says, in words.
+    heads
+        Titles of the columns.
+    rows
+        As many cells in each as there are heads.
+    note
+        What follows it.
+    """
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]] = field(default_factory=list)
+    note: str = ""
+
+    @cached_property
+    def numeric(self) -> list[bool]:
+        """Of each column, whether it is set flush right."""
+        return [
+            any(isinstance(row[i].sort, float) for row in self.rows) for i in range(len(self.heads))
+        ]
+
+
+def text(value: Any, mark: str = "") -> Cell:
+    """Return a cell of words."""
+    shown = "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+    return Cell(shown, shown.casefold() or None, mark)
+
+
+def number(value: Any, form: str = ",.0f", mark: str = "") -> Cell:
+    """Return a cell with a number; empty where there is none."""
+    if value is None or value != value:
+        return Cell("", None, mark)
+    return Cell(format(float(value), form), float(value), mark)
+
+
+def score(mean: float, spread: float = math.nan, note: str = "", mark: str = "") -> Cell:
+    """Return a cell with a mean and its spread, or "undefined"."""
+    if math.isnan(mean):
+        return Cell(UNDEFINED, None, f"{mark} none".strip())
+    shown = f"{mean:.3f}" + ("" if math.isnan(spread) else f" ± {spread:.3f}")
+    return Cell(f"{shown} {note}".strip(), float(mean), mark)
+
+
+def interval(middle: float, low: float, high: float, percent: bool = False) -> Cell:
+    """Return a cell with a difference and its interval."""
+    if math.isnan(middle):
+        return Cell(UNDEFINED, None, "none")
+    scale, form, unit = (100, "+.1f", " %") if percent else (1, "+.3f", "")
+    shown = f"{scale * middle:{form}}{unit}"
+    certain = high > low and (low > 0 or high < 0)
+    if high > low:
+        shown += f" [{scale * low:{form}}, {scale * high:{form}}]"
+    return Cell(minus(shown), float(middle), "certain" if certain else "")
+
+
+def minus(shown: str) -> str:
+    """Set minus signs as such."""
+    return shown.replace("-", "\N{MINUS SIGN}")

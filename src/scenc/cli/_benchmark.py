@@ -1,0 +1,131 @@
+"""``scenc benchmark``: the whole grid from one file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from scenc.benchmark import Results
+
+
+def benchmark(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or 'small' or 'paper', which come with scenc.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data files; default: the config's data_dir, or its own."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to work in.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each job; default: the config's, or 1.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the jobs, their time and memory; do nothing.")
+    ] = False,
+    all_jobs: Annotated[
+        bool, typer.Option("--all", help="With --dry-run: every single job.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget earlier results in the folder first.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run was; the default.")
+    ] = False,
+) -> None:
+    """Train, embed and score every encoding; a stopped run goes on where it was."""
+    if fresh and resume:
+        raise ValueError("--fresh and --resume exclude each other.")
+    from scenc.benchmark._config import read_config
+
+    arguments = read_config(config, data_dir).arguments()
+    if threads is not None:
+        arguments["threads"] = threads
+
+    from rich.console import Console
+
+    from scenc.benchmark import Benchmark
+
+    console = Console()
+    planned = Benchmark(out=out, **arguments)
+    if dry_run:
+        with console.status("Reading data and timing a few training steps"):
+            jobs = planned.jobs()
+        _print_jobs(console, jobs, all_jobs)
+        missing = planned.missing_files
+        if missing:
+            console.print(f"{len(missing)} files are not there yet, the first: {missing[0]}")
+        return
+    results = planned.run(workers=workers, fresh=fresh)
+    _print_results(console, results, out)
+    n_failed = int((results.jobs["status"] == "failed").sum())
+    if n_failed:
+        raise RuntimeError(f"{n_failed} jobs failed; jobs.csv says why. Run again to try again.")
+
+
+def _print_jobs(console: Console, jobs: pd.DataFrame, all_jobs: bool) -> None:
+    from rich.table import Table
+
+    keys = ["job"] if all_jobs else ["task", "encoding"]
+    table = Table(title="Jobs", title_justify="left")
+    for name in ("job",) if all_jobs else ("task", "encoding", "jobs", "done"):
+        table.add_column(name, justify="right" if name in ("jobs", "done") else "left")
+    for name in ("each", "in all", "memory, GB"):
+        table.add_column(name, justify="right")
+    for group, rows in jobs.groupby(keys, sort=False):
+        left = rows[~rows["status"].isin(["done", "diverged"])]
+        counts = [] if all_jobs else [str(len(rows)), str(len(rows) - len(left))]
+        low, high = _time(rows["seconds"].min()), _time(rows["seconds"].max())
+        table.add_row(
+            *(str(name) for name in group),
+            *counts,
+            low if low == high else f"{low} - {high}",
+            _time(left["seconds"].sum(skipna=False)),
+            _number(rows["memory_mb"].max() / 1000),
+        )
+    console.print(table)
+    _print_total(console, jobs)
+
+
+def _print_total(console: Console, jobs: pd.DataFrame) -> None:
+    left = jobs[~jobs["status"].isin(["done", "diverged"])]
+    unknown = int(left["seconds"].isna().sum())
+    more = f", and {unknown} jobs of unknown size" if unknown else ""
+    console.print(
+        f"{len(jobs)} jobs, {len(jobs) - len(left)} of them done; "
+        f"left: {_time(left['seconds'].sum())} of work{more}."
+    )
+    console.print(jobs.attrs["basis"])
+
+
+def _print_results(console: Console, results: Results, out: Path) -> None:
+    console.print(str(results), highlight=False)
+    odd = results.jobs[results.jobs["status"].isin(["failed", "diverged"])]
+    shown = odd.drop_duplicates("reason").head(10)
+    for job, status, reason in zip(shown["job"], shown["status"], shown["reason"], strict=True):
+        console.print(f"{status}: {job}: {reason}", markup=False, highlight=False)
+    console.print(f"wrote {out}", soft_wrap=True)
+
+
+def _time(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:,.0f} days"
+
+
+def _number(value: float) -> str:
+    return "?" if math.isnan(value) else f"{value:,.1f}"

@@ -1,0 +1,213 @@
+"""What a datamodule of cells is, wherever its cells are read from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+
+from scenc._arguments import choose
+from scenc.data._cell_loader import CellLoader
+from scenc.data._plan import Chunks, OrderedPlan, ShuffledPlan
+from scenc.data._registry import make_registry
+from scenc.data._requests import _rank_and_world_size
+from scenc.data._split import ROLES, TRAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from scenc.data._plan import Plan, WindowPlan
+    from scenc.data._split import Split
+    from scenc.data._tokens import Tokenizer
+    from scenc.data._window import Window, WindowReader
+
+
+class CellModule(LightningDataModule):
+    """Cells that have roles, and a way to read them.
+
+    Attributes
+    ----------
+    vocabulary
+        The genes.
+    paths
+        The files that the cells are from.
+    roles
+        Role of each cell.
+    tokenizer
+        How cells become tokens.
+    batch_size
+        Cells per batch and rank.
+    batch_key, labels_key
+        Columns of obs with batches and labels.
+    seed
+        Seed of the order and of all draws.
+    """
+
+    vocabulary: pd.Index[str]
+    paths: list[str]
+    roles: NDArray[np.int8]
+    tokenizer: Tokenizer
+    batch_size: int
+    batch_key: str | None
+    labels_key: str | None
+    _reader: WindowReader
+    _n_cells: NDArray[np.int64]
+    _columns: dict[str, pd.Categorical]
+    _setup_args: dict[str, Any]
+    _weights: NDArray[np.float64] | None
+    _chunk_size: int
+    _buffer_size: int
+    _num_workers: int
+    _prefetch: int
+    seed: int
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells of all files."""
+        return int(self._n_cells.sum())
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes of the vocabulary."""
+        return len(self.vocabulary)
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Number of cells to train on, to validate on and to leave alone."""
+        return {name: int((self.roles == role).sum()) for name, role in ROLES.items()}
+
+    @property
+    def registry(self) -> dict[str, Any]:
+        """What scvi-tools keeps of data, as after ``scenc.Model.setup_anndata``."""
+        return make_registry(
+            self.vocabulary,
+            self.n_obs,
+            {"batch": self.batch_key, "labels": self.labels_key},
+            self._columns,
+            self._setup_args,
+        )
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of the columns of obs that are known."""
+        return list(self._columns)
+
+    def column(self, key: str) -> pd.Categorical:
+        """Return the batches, labels or groups of all cells.
+
+        Parameters
+        ----------
+        key
+            A column of obs that was named when this was made.
+
+        Raises
+        ------
+        ValueError
+            It was not.
+        """
+        return self._columns[choose(key, self._columns, "key")]
+
+    def cells_of(self, split: Split) -> NDArray[np.int64]:
+        """Return the numbers of the cells of one part; they go on from file to file."""
+        return np.flatnonzero(self.roles == ROLES[choose(split, ROLES, "split")])
+
+    def locate(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return which file each cell is in, and which row there.
+
+        Parameters
+        ----------
+        cells
+            Numbers of cells, such as `TokenBatch.cells`.
+        """
+        return self._reader.locate(cells)
+
+    def chunks(self) -> Chunks:
+        """Cut the cells to train on into runs that are read together."""
+        return Chunks.of(self._n_cells, self.roles, TRAIN, self._chunk_size)
+
+    def train_dataloader(self, epoch: int = 0) -> CellLoader:
+        """Return batches to train on, in a new order at each pass.
+
+        Parameters
+        ----------
+        epoch
+            Number of the first epoch.
+        """
+        chunks = self.chunks()
+
+        def plan(epoch: int) -> ShuffledPlan:
+            rank, world_size = _rank_and_world_size()
+            return ShuffledPlan(
+                chunks,
+                self.batch_size,
+                self._buffer_size,
+                weights=self._weights,
+                seed=self.seed,
+                epoch=epoch,
+                rank=rank,
+                world_size=world_size,
+            )
+
+        return self._loader(plan, self.tokenizer, epoch=epoch)
+
+    def val_dataloader(self) -> CellLoader | list[CellLoader]:
+        """Return batches that choose the best weights, the same at each pass and on each rank."""
+        return self._held_out("validation")
+
+    def test_dataloader(self) -> CellLoader | list[CellLoader]:
+        """Return batches of the cells that are left alone."""
+        return self._held_out("test")
+
+    def predict_dataloader(self, file: int | None = None) -> CellLoader:
+        """Return batches of all cells in the order of the files, nothing masked.
+
+        Parameters
+        ----------
+        file
+            Number of a file, for its cells only.
+        """
+        begin, end = 0, self.n_obs
+        if file is not None:
+            ends = np.cumsum(self._n_cells)
+            begin, end = int(ends[file] - self._n_cells[file]), int(ends[file])
+        tokenizer = replace(self.tokenizer, mask_fraction=0.0)
+        return self._ordered(np.arange(begin, end), tokenizer, keep_empty=True)
+
+    def read(self, plan: WindowPlan) -> Window:
+        """Read cells into memory; those without counts are left out of their batches."""
+        return self._reader.read(plan, keep_empty=False)
+
+    def _held_out(self, split: Split) -> CellLoader | list[CellLoader]:
+        cells = self.cells_of(split)
+        return self._ordered(cells, self.tokenizer) if len(cells) else []
+
+    def _ordered(
+        self, cells: NDArray[np.int64], tokenizer: Tokenizer, keep_empty: bool = False
+    ) -> CellLoader:
+        plan = OrderedPlan(cells, self.batch_size, self._buffer_size, seed=self.seed)
+        return self._loader(lambda _: plan, tokenizer, keep_empty=keep_empty)
+
+    def _loader(
+        self,
+        plan: Callable[[int], Plan],
+        tokenizer: Tokenizer,
+        *,
+        keep_empty: bool = False,
+        epoch: int = 0,
+    ) -> CellLoader:
+        return CellLoader(
+            plan,
+            self._reader,
+            tokenizer,
+            keep_empty=keep_empty,
+            num_workers=self._num_workers,
+            prefetch=self._prefetch,
+            pin_memory=torch.cuda.is_available(),
+            epoch=epoch,
+        )

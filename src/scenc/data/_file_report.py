@@ -1,0 +1,114 @@
+"""What a look at every file found, all of it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """What was found in one file of cells.
+
+    Attributes
+    ----------
+    path
+        The file.
+    n_cells
+        Number of cells in it.
+    n_used
+        Number of cells that are not left out.
+    n_genes
+        Number of its genes.
+    n_matched
+        Number of its genes that are in the vocabulary.
+    counts
+        Where its counts are and how they are stored, such as ``"raw/X (csr)"``.
+    problems
+        What keeps it from being used.
+    remarks
+        What else to know.
+    """
+
+    path: str
+    n_cells: int = 0
+    n_used: int = 0
+    n_genes: int = 0
+    n_matched: int = 0
+    counts: str = ""
+    problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class FilesReport:
+    """What was found in all files; printing it shows every problem of every file.
+
+    Attributes
+    ----------
+    files
+        The files, in the order given.
+    n_genes
+        Number of genes of the vocabulary.
+    """
+
+    files: Sequence[FileCheck]
+    n_genes: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether all files can be used."""
+        return not any(file.problems for file in self.files)
+
+    def __repr__(self) -> str:
+        return f"<{self._summary()}>"
+
+    def __str__(self) -> str:
+        return "\n".join([self._summary(), *(line for file in self.files for line in _lines(file))])
+
+    def _summary(self) -> str:
+        bad = sum(bool(file.problems) for file in self.files)
+        state = f"{bad} of {len(self.files)} files cannot be used" if bad else "all can be used"
+        cells = sum(file.n_used for file in self.files)
+        return f"{len(self.files)} files, {cells:,} cells, {self.n_genes:,} genes: {state}"
+
+
+class CellFilesError(ValueError):
+    """Some files cannot be used; the message says everything that is wrong with any of them.
+
+    Parameters
+    ----------
+    report
+        What was found.
+
+    Attributes
+    ----------
+    report
+        The same.
+    """
+
+    def __init__(self, report: FilesReport) -> None:
+        self.report = report
+        bad = [file for file in report.files if file.problems]
+        lines = [f"{file.path}: {problem}" for file in bad for problem in file.problems]
+        super().__init__(
+            f"{len(bad)} of {len(report.files)} files cannot be used:\n  " + "\n  ".join(lines)
+        )
+
+
+def _lines(file: FileCheck) -> list[str]:
+    left_out = file.n_cells - file.n_used
+    parts = [
+        f"{file.n_used:,} cells" + (f" ({left_out:,} left out)" if left_out else ""),
+        f"{file.n_matched:,} of {file.n_genes:,} genes",
+        file.counts,
+    ]
+    head = f"  {file.path}: {', '.join(part for part in parts if part)}"
+    return [
+        head,
+        *(f"    problem: {problem}" for problem in file.problems),
+        *(f"    {remark}" for remark in file.remarks),
+    ]

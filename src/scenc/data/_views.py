@@ -1,0 +1,189 @@
+"""Pairs of thinned views: what contrastive training sees of cells and their neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scenc.data._batch import TokenBatch
+    from scenc.data._requests import Request
+    from scenc.data._rows import CountRows, Csr
+    from scenc.data._tokens import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Neighborhoods:
+    """What is known of the cells beforehand: where each should lie, and which ones are like it.
+
+    Attributes
+    ----------
+    anchors
+        Each cell's place, of length 1, shape ``(n_cells, n_dims)``.
+    neighbors
+        Rows of similar cells, shape ``(n_cells, k)``.
+    odds
+        Cumulative odds with which each neighbour is drawn, ending at 1, shape ``(n_cells, k)``.
+    batches
+        Experimental batch of each cell, as a number, shape ``(n_cells,)``.
+    """
+
+    anchors: NDArray[np.float32]
+    neighbors: NDArray[np.int64]
+    odds: NDArray[np.float64]
+    batches: NDArray[np.int64]
+
+    def draw(
+        self, rows: NDArray[np.int64], same: float, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Return a neighbour of each row, or with a probability the row itself."""
+        rank = (rng.random((len(rows), 1)) > self.odds[rows]).sum(axis=1)
+        partner = self.neighbors[rows, np.minimum(rank, self.neighbors.shape[1] - 1)]
+        return np.where(rng.random(len(rows)) < same, rows, partner)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewBatch:
+    """Two views of a batch of cells, the second perhaps of a neighbour of each.
+
+    Attributes
+    ----------
+    first, second
+        The views. Their `cells` are positions in the batch: a view's cells stand in the order of
+        their length.
+    anchors
+        Where the two views' cells should lie, shape ``(2, n_cells, n_dims)``.
+    batches
+        Experimental batch of the two views' cells, shape ``(2, n_cells)``.
+    """
+
+    first: TokenBatch
+    second: TokenBatch
+    anchors: torch.Tensor
+    batches: torch.Tensor
+
+    @property
+    def n_cells(self) -> int:
+        """Number of pairs."""
+        return self.first.n_cells
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Copy the tensors to a device."""
+        return replace(
+            self,
+            **{
+                field.name: getattr(self, field.name).to(device, non_blocking=non_blocking)
+                for field in fields(self)
+            },
+        )
+
+    def pin_memory(self) -> Self:
+        """Copy the tensors to page-locked memory."""
+        parts = {field.name: getattr(self, field.name).pin_memory() for field in fields(self)}
+        return replace(self, **parts)
+
+
+class ViewDataset(Dataset[ViewBatch]):
+    """A request for rows in, two views of them out; the request's seed determines all draws.
+
+    Parameters
+    ----------
+    rows
+        The counts.
+    gene_map
+        Vocabulary index of each column of the counts, -1 where the vocabulary lacks it.
+    tokenizer
+        How a view becomes tokens.
+    neighborhoods
+        Of all rows.
+    depth
+        Smallest and largest share of a cell's counts that a view keeps.
+    same_cell
+        Probability that both views are of one cell.
+    """
+
+    def __init__(
+        self,
+        rows: CountRows,
+        gene_map: NDArray[np.int64],
+        tokenizer: Tokenizer,
+        neighborhoods: Neighborhoods,
+        depth: tuple[float, float],
+        same_cell: float,
+    ) -> None:
+        self._rows = rows
+        self._gene_map = np.ascontiguousarray(gene_map, dtype=np.int64)
+        self._tokenizer = tokenizer
+        self._known = neighborhoods
+        self._depth = depth
+        self._same_cell = same_cell
+
+    def __len__(self) -> int:
+        return self._rows.shape[0]
+
+    def __getitem__(self, request: Request) -> ViewBatch:
+        rng = np.random.default_rng(request.seed)
+        first = request.rows
+        second = self._known.draw(first, self._same_cell, rng)
+        both = np.stack([first, second])
+        return ViewBatch(
+            first=self._view(first, rng),
+            second=self._view(second, rng),
+            anchors=torch.from_numpy(self._known.anchors[both]),
+            batches=torch.from_numpy(self._known.batches[both]),
+        )
+
+    def _view(self, rows: NDArray[np.int64], rng: np.random.Generator) -> TokenBatch:
+        matrix, positions = self._rows.select(rows)
+        thinned = thin(matrix[positions], rng.uniform(*self._depth, size=len(rows)), rng)
+        lengths = np.diff(thinned.indptr)
+        order = np.argsort(-lengths, kind="stable")
+        seed = int(rng.integers(2**63))
+        return self._tokenizer(thinned, order, self._gene_map, seed)
+
+    def loader(
+        self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
+    ) -> DataLoader[ViewBatch]:
+        """Return a loader that yields whole batches, one per request."""
+        return DataLoader(
+            self,
+            sampler=requests,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),
+        )
+
+
+def thin(counts: Csr, share: NDArray[np.float64], rng: np.random.Generator) -> Csr:
+    """Keep each count with a probability of its cell: the cell as sequenced less deeply.
+
+    Parameters
+    ----------
+    counts
+        Whole numbers (others are rounded), cells x genes.
+    share
+        Probability of each cell's counts to stay, shape ``(n_cells,)``.
+    rng
+        Source of the draws.
+
+    Returns
+    -------
+    Counts without stored zeros.
+    """
+    whole = np.rint(counts.data).astype(np.int64)
+    kept = rng.binomial(whole, np.repeat(share, np.diff(counts.indptr)))
+    thinned = sp.csr_array(
+        (kept.astype(counts.data.dtype), counts.indices, counts.indptr),
+        shape=counts.shape,
+        copy=True,  # what follows works in place
+    )
+    thinned.eliminate_zeros()
+    return thinned

@@ -1,0 +1,169 @@
+"""Principal components of the training cells: where gene vectors and neighbourhoods start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.decomposition import PCA
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scenc.model._cells import Cells
+    from scenc.nn import CellTransformer, ModelConfig
+
+# Variable genes and components are found from a sample of at most so many cells.
+_N_SAMPLE = 50_000
+# Spread of the dimensions of gene vectors that no component fills.
+_SMALL = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Principal components of x~, and what is needed to project cells on them.
+
+    Attributes
+    ----------
+    loadings
+        Orthonormal columns, the largest variance first, shape ``(n_genes, n_components)``.
+    mean
+        Mean of x~ of each gene, shape ``(n_genes,)``.
+    """
+
+    loadings: NDArray[np.float32]
+    mean: NDArray[np.float32]
+
+    def project(self, cells: Cells, target_sum: float) -> NDArray[np.float32]:
+        """Return the components of all cells, shape ``(n_cells, n_components)``."""
+        blocks = [
+            normalise(block, cells.gene_map, len(self.mean), target_sum) @ self.loadings
+            for _, block in cells.rows.chunks()
+        ]
+        projected: NDArray[np.float32] = np.concatenate(blocks) - self.mean @ self.loadings
+        return projected.astype(np.float32)
+
+
+def find_components(
+    cells: Cells, n_genes: int, n_components: int, target_sum: float, seed: int
+) -> Components:
+    """Find the principal components of normalised expression, without densifying.
+
+    Parameters
+    ----------
+    cells
+        The training cells.
+    n_genes
+        Size of the vocabulary.
+    n_components
+        How many to find; fewer if there are fewer cells or genes.
+    target_sum
+        c_norm of eq. 2.
+    seed
+        Seed of the sample of cells and of the solver.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two cells with counts.
+    """
+    values = sample(cells, n_genes, target_sum, seed)
+    if min(values.shape) < 2:
+        raise ValueError(
+            f"A spectral start needs at least 2 cells with counts and 2 genes, the data have "
+            f"{values.shape[0]} and {values.shape[1]}. gene_init='random' needs none."
+        )
+    n_components = min(n_components, *(n - 1 for n in values.shape))
+    pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(values)
+    loadings = pca.components_.T.astype(np.float32)
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    return Components(loadings, mean.astype(np.float32))
+
+
+def start_network(network: CellTransformer, config: ModelConfig, cells: Cells) -> None:
+    """Give a new network the spectral gene vectors and the centre that its settings ask for.
+
+    Gene vectors are loadings times the root of the number of genes, as large as random ones of
+    standard deviation 1. Dimensions beyond the components stay small and random.
+    """
+    encoder = network.gene_encoder
+    n_genes, d_model = encoder.table().shape
+    if config.gene_init == "spectral":
+        found = find_components(cells, n_genes, d_model, config.target_sum, config.seed)
+        vectors = torch.randn(n_genes, d_model) * _SMALL
+        vectors[:, : found.loadings.shape[1]] = torch.from_numpy(found.loadings) * n_genes**0.5
+        encoder.start_at(vectors)
+    if config.pooling == "expression":
+        values = sample(cells, n_genes, config.target_sum, config.seed)
+        total = np.asarray(values.sum(axis=1)).ravel()
+        weight = np.divide(1, total, out=np.zeros_like(total), where=total > 0) / len(total)
+        share = torch.from_numpy(np.asarray(values.T @ weight, dtype=np.float32))
+        with torch.no_grad():
+            network.center.copy_(share @ encoder.table().float())
+
+
+def variable_genes(
+    cells: Cells,
+    n_genes: int,
+    n_top: int,
+    target_sum: float,
+    batches: NDArray[np.int64] | None,
+    seed: int,
+) -> NDArray[np.bool_]:
+    """Return which genes vary most, by scanpy's default method, within batches if there are any.
+
+    Returns
+    -------
+    Shape ``(n_genes,)``, `n_top` of them True.
+    """
+    import scanpy as sc
+
+    rows = sampled_rows(cells, seed)
+    values = ad.AnnData(sample(cells, n_genes, target_sum, seed))
+    batch_key = None
+    if batches is not None and len(np.unique(batches[rows])) > 1:
+        values.obs["batch"] = batches[rows].astype(str)
+        values.obs["batch"] = values.obs["batch"].astype("category")
+        batch_key = "batch"
+    sc.pp.highly_variable_genes(values, n_top_genes=n_top, batch_key=batch_key)
+    chosen: NDArray[np.bool_] = values.var["highly_variable"].to_numpy(dtype=bool)
+    return chosen
+
+
+def sampled_rows(cells: Cells, seed: int) -> NDArray[np.int64]:
+    """Return the cells with counts, a sample of them if there are many."""
+    filled = np.flatnonzero(cells.n_genes > 0)
+    if len(filled) <= _N_SAMPLE:
+        return filled
+    return np.sort(np.random.default_rng(seed).choice(filled, _N_SAMPLE, replace=False))
+
+
+def sample(cells: Cells, n_genes: int, target_sum: float, seed: int) -> sp.csr_matrix:
+    """Return x~ of a sample of the cells with counts of the vocabulary, cells x genes."""
+    matrix, positions = cells.rows.select(sampled_rows(cells, seed))
+    return normalise(matrix[positions], cells.gene_map, n_genes, target_sum)
+
+
+def normalise(
+    counts: sp.csr_matrix | sp.csr_array,
+    gene_map: NDArray[np.int64],
+    n_genes: int,
+    target_sum: float,
+) -> sp.csr_matrix:
+    """Return x~ (eq. 2) of counts lined up with the vocabulary, cells x genes.
+
+    Cells without counts of the vocabulary are rows of zeros.
+    """
+    known = np.flatnonzero(gene_map >= 0)
+    into = sp.csr_matrix(
+        (np.ones(len(known), np.float32), (known, gene_map[known])), (len(gene_map), n_genes)
+    )
+    lined_up = sp.csr_matrix(sp.csr_matrix(counts, dtype=np.float32) @ into)
+    depth = np.asarray(lined_up.sum(axis=1)).ravel()
+    scale = np.divide(target_sum, depth, out=np.zeros_like(depth), where=depth > 0)
+    lined_up.data = np.log1p(lined_up.data * np.repeat(scale, np.diff(lined_up.indptr)))
+    return lined_up

@@ -1,0 +1,98 @@
+"""Where cells lie before training, batches put side by side, and which cells are alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scenc.data import Neighborhoods
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Beyond so many cells, comparing all pairs takes longer than an approximate search.
+_MOST_EXACT = 20_000
+
+
+def find_neighborhoods(
+    components: NDArray[np.float32],
+    batches: NDArray[np.int64],
+    n_neighbors: int,
+    seed: int,
+) -> Neighborhoods:
+    """Find each cell's place and its neighbours across batches.
+
+    Places are principal components, corrected by Harmony where there are several batches and scaled
+    to length 1. A neighbour's odds are such that each batch among a cell's neighbours is drawn
+    equally often.
+
+    Parameters
+    ----------
+    components
+        Principal components, shape ``(n_cells, n_components)``.
+    batches
+        Experimental batch of each cell, as a number, shape ``(n_cells,)``.
+    n_neighbors
+        Neighbours of each cell; fewer if there are fewer cells.
+    seed
+        Seed of Harmony and of an approximate search.
+
+    References
+    ----------
+    Korsunsky et al. (2019), Fast, sensitive and accurate integration of single-cell data with
+    Harmony.
+    """
+    places = components
+    if len(np.unique(batches)) > 1:
+        places = _harmonise(components, batches, seed)
+    length = np.linalg.norm(places, axis=1, keepdims=True)
+    anchors = np.divide(places, length, out=np.zeros_like(places), where=length > 0)
+    neighbors = _nearest(anchors, min(n_neighbors, len(anchors) - 1), seed)
+    return Neighborhoods(anchors, neighbors, _balanced_odds(batches[neighbors]), batches)
+
+
+def _harmonise(
+    components: NDArray[np.float32], batches: NDArray[np.int64], seed: int
+) -> NDArray[np.float32]:
+    import harmonypy
+
+    frame = pd.DataFrame({"batch": batches.astype(str)})
+    result = harmonypy.run_harmony(
+        components.astype(np.float64), frame, "batch", random_state=seed, verbose=False, ncores=1
+    )
+    corrected = np.asarray(result.Z_corr, dtype=np.float32)
+    return corrected if corrected.shape == components.shape else corrected.T
+
+
+def _nearest(points: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int64]:
+    """Return each point's k nearest others, shape ``(n_points, k)``."""
+    if len(points) <= _MOST_EXACT:
+        from sklearn.neighbors import NearestNeighbors
+
+        # Without points to look for, each one's own are sought, itself left out.
+        search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points)
+        exact: NDArray[np.int64] = search.kneighbors(return_distance=False).astype(np.int64)
+        return exact
+    from pynndescent import NNDescent
+
+    found, _ = NNDescent(points, n_neighbors=k + 1, random_state=seed).neighbor_graph
+    # The point itself stands first, if its duplicates have not pushed it out.
+    others: NDArray[np.int64] = found[:, 1:].astype(np.int64)
+    return others
+
+
+def _balanced_odds(batches: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return cumulative odds that give each batch of a row the same chance, ending at 1."""
+    n_cells, k = batches.shape
+    order = np.argsort(batches, axis=1, kind="stable")
+    ranked = np.take_along_axis(batches, order, axis=1)
+    starts = np.ones((n_cells, k), dtype=bool)
+    starts[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    run = np.cumsum(starts.ravel()) - 1
+    size = np.bincount(run)[run].reshape(n_cells, k)
+    weights = np.empty((n_cells, k))
+    np.put_along_axis(weights, order, 1.0 / size, axis=1)
+    odds = np.cumsum(weights, axis=1)
+    return odds / odds[:, -1:]

@@ -1,0 +1,201 @@
+"""Horizontal bars, the best on top, with their values in a column."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+from scenc.pl._canvas import (
+    decimals,
+    mean_and_spread,
+    name_entries,
+    plain,
+    readable,
+    say_empty,
+    single,
+)
+from scenc.pl._looks import FAINT, INK, MUTED, PLAIN, looks
+from scenc.pl._tables import NOWHERE, diverged, standing, summarise, title, units
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from scenc.pl._looks import Look
+    from scenc.pl._tables import Summary
+
+_LOWER_IS_BETTER = ("reconstruction_mse",)
+_HEIGHT = 0.62  # of a bar, of the distance between two
+_ROOM = 1.55  # width of the axes with the column of values, of that without
+_DIVERGED = " †"
+_CUT = 3  # medians, where bars of errors end
+
+
+def bars(
+    table: pd.DataFrame,
+    metric: str,
+    ax: Axes | None,
+    jobs: pd.DataFrame,
+    *,
+    label: str | None = None,
+    points: bool = True,
+    legend: bool = True,
+) -> Axes:
+    """Draw one metric of a checked table.
+
+    Parameters
+    ----------
+    table, metric
+        What to draw.
+    ax
+        Where to; None: a new figure.
+    jobs
+        Say what has failed or diverged.
+    label
+        Of the axis; None: what the metric is called.
+    points, legend
+        As in `scores`.
+    """
+    label = label or readable(title(metric))
+    summary = summarise(table, metric)
+    words = standing(jobs)
+    styles = looks(table)
+    rows = [Bar(name, look, summary[name]) for name, look in styles.items() if name in summary]
+    rows += [Bar(name, styles.get(name, PLAIN), NOWHERE) for name in words if name not in summary]
+    ax = single(ax, (5.0, 0.9 + 0.27 * max(len(rows), 4) + 0.45 * legend))
+    ax.set_xlabel(label)
+    if not rows:
+        say_empty(ax, f"no {label} in these results")
+        plain(ax)
+        return ax
+    lower = metric in _LOWER_IS_BETTER
+    rows.sort(key=lambda bar: _height(bar.score, lower))
+    low, high = _range(rows, lower)
+    for y, bar in enumerate(rows):
+        _draw(ax, y, bar, high, points)
+    _name(ax, [bar.name for bar in rows], diverged(jobs))
+    _value(ax, rows, units(table, metric), words)
+    _frame(ax, len(rows), low, high)
+    if legend:
+        _explain(ax, [bar.look for bar in rows if bar.name in summary])
+    return ax
+
+
+class Bar(NamedTuple):
+    name: str
+    look: Look
+    score: Summary
+
+
+def _height(score: Summary, lower: bool) -> float:
+    """Return a key that sorts what has no value first and the best last."""
+    return -math.inf if math.isnan(score.mean) else -score.mean if lower else score.mean
+
+
+def _draw(ax: Axes, y: int, bar: Bar, high: float, points: bool) -> None:
+    score, look = bar.score, bar.look
+    if math.isnan(score.mean):
+        return
+    shape: dict[str, Any] = {"y": y, "width": min(score.mean, high), "height": _HEIGHT}
+    ax.barh(**shape, color=look.face, edgecolor=look.on_face, hatch=look.hatch, linewidth=0)
+    ax.barh(**shape, color="none", edgecolor=look.color if look.hollow else INK, linewidth=0.8)
+    if score.mean > high:  # far beyond the others: cut, and torn before its end
+        ax.plot(high * 0.95, y, "s", color="white", markersize=10, markeredgewidth=0)
+        ax.plot(high * 0.95, y, marker="$//$", color=INK, markersize=9, markeredgewidth=0)
+    elif score.n > 1:
+        line: dict[str, Any] = {"linewidth": 1.1, "capsize": 2.5, "capthick": 1.1, "zorder": 4}
+        halo = [withStroke(linewidth=2.4, foreground="white")]
+        ax.errorbar(score.mean, y, xerr=score.sd, color=INK, path_effects=halo, **line)
+        if points:
+            _strip(ax, y, score.points)
+
+
+def _strip(ax: Axes, y: int, values: NDArray[np.float64]) -> None:
+    """Draw points beside each other, the same at every run."""
+    offsets = 0.2 * np.cos(np.pi * np.arange(len(values)))
+    style: dict[str, Any] = {"facecolors": "white", "edgecolors": INK, "linewidths": 0.6}
+    ax.scatter(values, y + offsets, s=8, zorder=5, alpha=0.85, **style)
+
+
+def _name(ax: Axes, names: list[str], diverging: set[str]) -> None:
+    shown = [readable(name) + (_DIVERGED if name in diverging else "") for name in names]
+    ax.set_yticks(range(len(names)), shown)
+    ax.tick_params(axis="y", length=0, labelsize="small")
+
+
+def _value(ax: Axes, rows: list[Bar], unit: str, words: dict[str, str]) -> None:
+    """Write the values in a column at the right, inside the axes."""
+    places = decimals([bar.score.mean for bar in rows])
+    style: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center"}
+    for y, (name, _, score) in enumerate(rows):
+        if math.isnan(score.mean):
+            word = words.get(name, "undefined")
+            if score is not NOWHERE and word == "diverged":  # that alone leaves no score undefined
+                word = "undefined"
+            ax.text(1.0, y, word, color=MUTED, style="italic", fontsize="small", **style)
+        elif score.n < score.of:
+            text = (
+                f"{mean_and_spread(score.mean, score.sd, places)}\n{score.n} of {score.of} {unit}"
+            )
+            ax.text(1.0, y, text, color=INK, fontsize="x-small", linespacing=0.95, **style)
+        else:
+            text = mean_and_spread(score.mean, score.sd, places)
+            ax.text(1.0, y, text, color=INK, fontsize="small", **style)
+
+
+def _range(rows: list[Bar], lower: bool) -> tuple[float, float]:
+    """Return where the bars may be; scores between 0 and 1 keep the whole of that range."""
+    ends = [end for bar in rows for end in bar.score.ends]
+    low, high = min([0.0, *ends]), max([0.0 if lower else 1.0, *ends])
+    if lower and high > 0:
+        means = [bar.score.mean for bar in rows if bar.score.n]
+        high = min(high * 1.04, _CUT * float(np.median(means)))
+    return low, high if high > low else low + 1
+
+
+def _frame(ax: Axes, n: int, low: float, high: float) -> None:
+    """Leave the right third to the values."""
+    ax.set(xlim=(low, low + _ROOM * (high - low)), ylim=(-0.6, n - 0.4))
+    ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = [tick for tick in ticks if low <= tick <= high * 1.0001]
+    ax.set_xticks(ticks)
+    ax.vlines(ticks, -0.6, n - 0.4, color=FAINT, linewidth=0.6, zorder=0)
+    plain(ax)
+    ax.spines["left"].set(visible=low < 0, position=("data", 0))
+    ax.spines["bottom"].set_bounds(low, high)
+    ax.set_xlabel(ax.get_xlabel(), x=0.5 / _ROOM)
+
+
+def _explain(ax: Axes, used: list[Look]) -> None:
+    entries: dict[str, Any] = {}
+    if any(look.hatch for look in used):
+        gray: dict[str, Any] = {"facecolor": MUTED, "edgecolor": "white", "linewidth": 0}
+        entries["learned genes"] = Patch(**gray)
+        entries["pretrained genes"] = Patch(**gray, hatch="////")
+    if any(look.hollow for look in used):
+        entries["control"] = Patch(facecolor="white", edgecolor=INK, linewidth=0.8)
+    if any(not look.letter for look in used):
+        entries["baseline"] = Patch(facecolor="#8a9099", edgecolor=INK, linewidth=0.8)
+    if any(label.get_text().endswith(_DIVERGED) for label in ax.get_yticklabels()):
+        entries["training diverged"] = Line2D([], [], linestyle="", marker="$†$", color=INK)
+    if entries:
+        box = ax.legend(
+            list(entries.values()),
+            ["·"] * len(entries),
+            loc="upper center",
+            bbox_to_anchor=(0.5 / _ROOM, 0),
+            borderaxespad=4,
+            ncols=2,
+            frameon=False,
+            fontsize="small",
+            handlelength=1.6,
+            columnspacing=1.4,
+        )
+        name_entries(box, list(entries))

@@ -1,0 +1,111 @@
+"""How encodings look: colour and letter say the expression, shape and hatch the gene encoder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    import pandas as pd
+
+INK, MUTED, FAINT = "#1f2328", "#6b7280", "#d0d4da"
+
+EXPRESSION_COLORS = {"raw": "#f0bc42", "hard": "#bf4519", "log": "#4ba3d4", "soft": "#14335f"}
+"""Apart in lightness too, so that they differ in grey and to the colour-blind."""
+
+# Gene encoder: marker, hatch, dashes of a line (matplotlib's on and off lengths; none: solid).
+_GENE_LOOKS: dict[str, tuple[str, str, tuple[float, ...]]] = {
+    "learned": ("o", "", ()),
+    "protein": ("s", "////", (4, 1.6)),
+}
+_OTHER_GENES = ("D", "....", (1, 1.2))
+_CONTROL_DASHES = ((1, 1.2), (6, 1.5, 1, 1.5), (3, 1.5, 1, 1.5, 1, 1.5))
+_OTHER_MARKERS = ("^", "v", "D", "P", "X", "<", ">", "p", "h", "*", "d", "8")
+_OTHER_COLORS = ("#8a9099", "#5b616b", "#b4b9c1")
+_KINDS = ("encoding", "control", "baseline")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one encoding is drawn wherever it is drawn.
+
+    Attributes
+    ----------
+    color
+        Of its expression encoder; grey for what has none.
+    marker, hatch, dashes
+        Of its gene encoder.
+    letter
+        Of its expression encoder, with a number where two encodings would look the same.
+    hollow
+        Whether it is a control.
+    """
+
+    color: str
+    marker: str
+    hatch: str
+    dashes: tuple[float, ...]
+    letter: str
+    hollow: bool
+
+    @property
+    def face(self) -> str:
+        """The colour inside."""
+        return "white" if self.hollow else self.color
+
+    @property
+    def on_face(self) -> str:
+        """The colour of a letter or a hatch inside."""
+        if self.hollow:
+            return self.color if self.color != EXPRESSION_COLORS["raw"] else INK
+        return INK if self.color in (EXPRESSION_COLORS["raw"], _OTHER_COLORS[2]) else "white"
+
+
+PLAIN = Look(_OTHER_COLORS[0], "o", "", (), "", hollow=False)
+"""The look of what is known by name only."""
+
+
+def looks(table: pd.DataFrame) -> dict[str, Look]:
+    """Return the look of each encoding of a tidy table, in the order to list them in.
+
+    The grid comes first, by expression and gene encoder, then controls, then baselines.
+    """
+    columns = ["encoding", "kind", "gene_encoder", "expression_encoder"]
+    rows = table[columns].drop_duplicates("encoding").astype(object)
+    rows = rows.where(rows.notna(), None)
+    ordered = sorted(rows.itertuples(index=False), key=_rank)
+    used: Counter[Hashable] = Counter()
+    others = zip(cycle(_OTHER_MARKERS), cycle(_OTHER_COLORS), strict=False)
+    return {str(row.encoding): _look(row, used, others) for row in ordered}
+
+
+def _rank(row: Any) -> tuple[int, int, int]:
+    return (
+        _place(row.kind, _KINDS),
+        _place(row.expression_encoder, EXPRESSION_COLORS),
+        _place(row.gene_encoder, _GENE_LOOKS),
+    )
+
+
+def _place(value: Any, known: Any) -> int:
+    names = list(known)
+    return names.index(value) if value in names else len(names)
+
+
+def _look(row: Any, used: Counter[Hashable], others: Iterator[tuple[str, str]]) -> Look:
+    if row.expression_encoder not in EXPRESSION_COLORS or row.kind == "baseline":
+        marker, color = next(others)
+        return Look(color, marker, "", (2, 1), "", row.kind == "control")
+    marker, hatch, dashes = _GENE_LOOKS.get(row.gene_encoder, _OTHER_GENES)
+    control = row.kind == "control"
+    key = (row.expression_encoder, row.gene_encoder, control)
+    if control:
+        dashes = _CONTROL_DASHES[used[row.expression_encoder] % len(_CONTROL_DASHES)]
+        used[row.expression_encoder] += 1
+    used[key] += 1
+    letter = row.expression_encoder[0].upper() + (str(used[key]) if used[key] > 1 else "")
+    return Look(EXPRESSION_COLORS[row.expression_encoder], marker, hatch, dashes, letter, control)

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from scenc._arguments import choose
+from scenc.pl._canvas import name_entries, panels, plain, readable, say_empty
+from scenc.pl._looks import EXPRESSION_COLORS, INK, looks
+from scenc.pl._tables import read_curves, read_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
+    from numpy.typing import NDArray
+
+    from scenc.pl._looks import Look
+    from scenc.pl._tables import ResultsLike
+
+_METRICS = {
+    "reconstruction_loss_validation": "validation error (MSE)",
+    "reconstruction_loss_train": "training error (MSE)",
+}
+_EARLY = 0.1  # of the steps, in which errors fall so far that all else would be a flat line
+
+
+def training_curves(
+    results: ResultsLike | pd.DataFrame,
+    ax: Axes | Sequence[Axes] | NDArray[np.object_] | FigureBase | None = None,
+    metric: str = "reconstruction_loss_validation",
+) -> NDArray[np.object_]:
+    """Draw the loss of all encodings by optimizer step, a panel for each expression encoder.
+
+    One line for each seed; learned genes are solid, protein genes dashed, controls dotted. A cross
+    marks where a training diverged. All panels have the same scale: that of the errors after the
+    first tenth of the steps and before a divergence; lines may leave it at the top.
+
+    Parameters
+    ----------
+    results
+        A benchmark's results, or its table of curves: ``encoding``, ``seed``, ``metric``, ``step``
+        and ``value``. Which encoder an encoding has is read from the table of scores; from curves
+        alone it is not known, and each encoding has a panel of its own.
+    ax
+        As many axes as there are panels, a figure or subfigure to divide, or ``None``: a new
+        figure.
+    metric
+        ``"reconstruction_loss_validation"`` or ``"reconstruction_loss_train"``.
+
+    Returns
+    -------
+    The axes, one for each panel; a single one that says so where there are no curves.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `results` is of another type, a column is missing, the metric is unknown, or there are not
+        as many axes as panels.
+
+    Examples
+    --------
+    >>> scenc.pl.training_curves(results)
+    """
+    choose(metric, _METRICS, "metric")
+    curves = read_curves(results, metric)
+    styles, groups = _group(results, curves)
+    if not groups:
+        axes = panels(ax, (1, 1), 1, (4.0, 3.0))
+        say_empty(axes[0], "no training curves in these results")
+        return np.array(axes, dtype=object)
+    columns = min(len(groups), 2)
+    rows = math.ceil(len(groups) / columns)
+    size = (3.3 * columns + 0.4, 2.5 * rows + 0.5)
+    axes = panels(ax, (rows, columns), len(groups), size)
+    crosses = _crosses(results, curves)
+    for on, (name, encodings) in zip(axes, groups.items(), strict=True):
+        for encoding in encodings:
+            _draw(on, curves[curves["encoding"] == encoding], styles[encoding], crosses)
+        _explain(on, name, encodings, styles, crosses)
+    _scale(axes, curves, crosses)
+    _label(axes, columns, _METRICS[metric])
+    return np.array(axes, dtype=object)
+
+
+def _group(results: Any, curves: pd.DataFrame) -> tuple[dict[str, Look], dict[str, list[str]]]:
+    """Return the looks of the encodings that have curves, and these by panel."""
+    with_curves = {*curves["encoding"]}
+    columns = ["encoding", "kind", "gene_encoder", "expression_encoder"]
+    known = getattr(results, "scores", None)
+    table = pd.DataFrame({"encoding": curves["encoding"].unique()}).reindex(columns=columns)
+    if isinstance(known, pd.DataFrame) and {*columns} <= {*known.columns}:
+        known = known[columns].drop_duplicates("encoding").astype({"encoding": str})
+        table = table[["encoding"]].merge(known, on="encoding", how="left")
+    table = table.astype(object).where(table.notna(), None)
+    expression = dict(zip(table["encoding"], table["expression_encoder"], strict=True))
+    styles = {name: look for name, look in looks(table).items() if name in with_curves}
+    groups: dict[str, list[str]] = {}
+    for name in styles:
+        groups.setdefault(expression[name] or name, []).append(name)
+    return styles, groups
+
+
+def _crosses(results: Any, curves: pd.DataFrame) -> dict[tuple[str, Any], tuple[float, float]]:
+    """Return the point of each diverged training's curve where it diverged."""
+    jobs = read_jobs(results)
+    if not {"seed", "diverged_step"} <= {*jobs.columns}:
+        return {}
+    jobs = jobs[jobs["status"] == "diverged"].dropna(subset=["diverged_step"])
+    points = {}
+    for name, seed, step in zip(
+        jobs["encoding"].astype(str), jobs["seed"], jobs["diverged_step"].astype(float), strict=True
+    ):
+        line = curves[(curves["encoding"] == name) & (curves["seed"] == seed)].sort_values("step")
+        if len(line):
+            points[name, seed] = (step, float(np.interp(step, line["step"], line["value"])))
+    return points
+
+
+def _draw(
+    ax: Axes,
+    curves: pd.DataFrame,
+    look: Look,
+    crosses: dict[tuple[str, Any], tuple[float, float]],
+) -> None:
+    for seed, line in curves.groupby("seed", sort=True, dropna=False):
+        line = line.sort_values("step")
+        dashes: dict[str, Any] = {"dashes": look.dashes} if look.dashes else {}
+        ax.plot(line["step"], line["value"], color=look.color, linewidth=1.2, **dashes)
+        cross = crosses.get((line["encoding"].iloc[0], seed))
+        if cross:
+            ax.plot(*cross, **_cross(look.color))
+
+
+def _cross(color: str) -> dict[str, Any]:
+    return {
+        "linestyle": "",
+        "marker": "X",
+        "markersize": 8,
+        "markerfacecolor": color,
+        "markeredgecolor": "white",
+        "zorder": 5,
+    }
+
+
+def _explain(
+    ax: Axes,
+    panel: str,
+    encodings: list[str],
+    styles: dict[str, Look],
+    crosses: dict[tuple[str, Any], tuple[float, float]],
+) -> None:
+    plain(ax)
+    name = f"{panel} expression" if panel in EXPRESSION_COLORS else readable(panel)
+    ax.set_title(name, loc="left", fontsize="medium")
+    entries = []
+    for name in encodings:
+        look = styles[name]
+        entries.append(Line2D([], [], color=look.color, linewidth=1.2))
+        if look.dashes:
+            entries[-1].set_dashes(look.dashes)
+    names = list(encodings)
+    if any(name in encodings for name, _ in crosses):
+        entries.append(Line2D([], [], **_cross(INK)))
+        names.append("diverged")
+    box = ax.legend(
+        entries,
+        ["·"] * len(names),
+        loc="upper right",
+        edgecolor="none",
+        framealpha=0.85,
+        fontsize="x-small",
+        handlelength=2.6,
+    )
+    name_entries(box, names)
+
+
+def _scale(
+    axes: list[Axes], curves: pd.DataFrame, crosses: dict[tuple[str, Any], tuple[float, float]]
+) -> None:
+    steps = float(curves["step"].max())
+    ends = [
+        crosses.get((name, seed), (math.inf, math.nan))[0]
+        for name, seed in zip(curves["encoding"], curves["seed"], strict=True)
+    ]
+    shown = curves[(curves["step"] >= _EARLY * steps) & (curves["step"] <= np.array(ends))]
+    values = curves["value"] if shown.empty else shown["value"]
+    low, high = float(values.min()), float(values.quantile(0.999))
+    room = (high - low) or abs(high) or 1.0
+    for ax in axes:
+        ax.set(xlim=(0, steps * 1.02), ylim=(low - 0.06 * room, high + 0.25 * room))
+
+
+def _label(axes: list[Axes], columns: int, label: str) -> None:
+    for place, ax in enumerate(axes):
+        if place >= len(axes) - columns:
+            ax.set_xlabel("optimizer step")
+        if place % columns == 0:
+            ax.set_ylabel(label)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from scenc.model import Model
+from scenc.model._components import find_components, normalise, variable_genes
+from scenc.model._neighborhoods import _balanced_odds, find_neighborhoods
+
+
+@pytest.fixture
+def cells(adata):
+    Model.setup_anndata(adata)
+    return Model(adata, objective="masked", d_model=8, n_heads=2, n_layers=1)._training_cells()
+
+
+def x_tilde(adata):
+    counts = adata.X.toarray() if sp.issparse(adata.X) else np.asarray(adata.X)
+    depth = counts.sum(axis=1, keepdims=True)
+    return np.log1p(counts / np.maximum(depth, 1) * 1e4)
+
+
+def test_components_are_those_of_a_dense_pca(adata, cells):
+    filled = np.asarray(adata.X.sum(axis=1)).ravel() > 0
+    dense = x_tilde(adata)
+    pca = PCA(5, svd_solver="full").fit(dense[filled])
+    found = find_components(cells, adata.n_vars, 5, 1e4, seed=0)
+    projected = found.project(cells, 1e4)
+    expected = pca.transform(dense)
+    sign = np.sign((projected * expected).sum(axis=0))
+    np.testing.assert_allclose(projected * sign, expected, atol=1e-2)
+
+
+def test_normalised_values_follow_the_vocabulary(adata):
+    gene_map = np.full(adata.n_vars, -1)
+    gene_map[[3, 1, 7]] = [0, 1, 2]
+    found = normalise(adata.X, gene_map, 3, 1e4).toarray()
+    counts = adata.X.toarray()[:, [3, 1, 7]]
+    expected = np.log1p(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 1e4)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_variable_genes_are_scanpys(adata, cells):
+    sc = pytest.importorskip("scanpy")
+    filled = adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+    sc.pp.normalize_total(filled, target_sum=1e4)
+    sc.pp.log1p(filled)
+    sc.pp.highly_variable_genes(filled, n_top_genes=20)
+    chosen = variable_genes(cells, adata.n_vars, 20, 1e4, None, seed=0)
+    assert chosen.sum() == 20
+    agree = (chosen == filled.var["highly_variable"].to_numpy()).mean()
+    assert agree > 0.95  # scanpy works in double precision here
+
+
+def test_neighbours_of_one_batch_are_the_nearest():
+    points = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    found = find_neighborhoods(points, np.zeros(50, dtype=np.int64), 4, seed=0)
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.anchors, unit, rtol=1e-5)
+    expected = NearestNeighbors(n_neighbors=5).fit(unit).kneighbors(unit)[1][:, 1:]
+    np.testing.assert_array_equal(found.neighbors, expected)
+
+
+def test_batches_are_brought_together():
+    """Two kinds of cells in two batches that are far apart: neighbours cross over, within kind."""
+    rng = np.random.default_rng(0)
+    kind, batch = np.repeat([0, 1, 0, 1], 60), np.repeat([0, 1], 120)
+    points = rng.normal(scale=0.3, size=(240, 8))
+    points[:, 0] += np.where(kind == 0, -4, 4)
+    points[:, 1] += np.where(batch == 0, -2, 2)
+    points = points.astype(np.float32)
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    plain = NearestNeighbors(n_neighbors=10).fit(unit).kneighbors(return_distance=False)
+    found = find_neighborhoods(points, batch, 10, seed=0).neighbors
+    assert (kind[found] == kind[:, None]).mean() > 0.99
+    other = (batch[found] != batch[:, None]).mean()
+    assert other > 0.2
+    assert (batch[plain] != batch[:, None]).mean() < 0.01
+
+
+def test_odds_give_each_batch_the_same_chance():
+    batches = np.array([[0, 0, 0, 1], [2, 1, 2, 1], [5, 5, 5, 5]])
+    odds = np.diff(_balanced_odds(batches), axis=1, prepend=0)
+    expected = [[1 / 6, 1 / 6, 1 / 6, 1 / 2], [0.25] * 4, [0.25] * 4]
+    np.testing.assert_allclose(odds, expected)
+    frame = pd.DataFrame({"batch": batches[0], "odds": odds[0]}).groupby("batch")["odds"].sum()
+    np.testing.assert_allclose(frame, 0.5)
