@@ -56,7 +56,11 @@ typehints_defaults = "comma"
 always_use_bars_union = True
 # A link to one of our own names must lead somewhere; those of other projects are not linked.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!scenc\.).*")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!scenc\.).*"),
+    # Types of private modules, which have no page.
+    (r"py:.*", r"scenc\.([a-z]+\.)?_.*"),
+]
 
 html_theme = "sphinx_book_theme"
 html_math_renderer = "mathml"

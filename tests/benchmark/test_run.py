@@ -102,7 +102,7 @@ def test_scores_are_those_of_the_model_the_data_and_the_metrics(
     # By hand, without the benchmark.
     train, query = make_cells(80, 40, seed=1), make_cells(60, 40, seed=5)
     Model.setup_anndata(train)
-    model = Model(train, "learned", "hard", seed=4, **encodings[0].model)
+    model = Model(train, "learned", "hard", objective="masked", seed=4, **encodings[0].model)
     model.train(**encodings[0].training, enable_progress_bar=False)
     embedding = model.get_latent_representation(query, key_added=None)
     mixed = integration(embedding, query.obs["batch"], query.obs["cell_type"], seed=4)

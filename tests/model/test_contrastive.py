@@ -135,6 +135,7 @@ def test_an_unknown_objective_is_refused(adata):
         Model(adata, objective="maskd")
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than 3 cells")
 def test_one_cell_has_no_components(adata):
     one = adata[:1].copy()
     Model.setup_anndata(one)

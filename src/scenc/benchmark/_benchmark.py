@@ -67,8 +67,8 @@ class Benchmark:
     gene_vectors
         What these are called in tables and figures, such as ``"ESM-2"``.
     metrics
-        Scores of integration to compute, of `scenc.metrics.BATCH_CORRECTION` and
-        `scenc.metrics.BIO_PRESERVATION`; ``None``: all.
+        Scores of integration to compute, of ``scenc.metrics.BATCH_CORRECTION`` and
+        ``scenc.metrics.BIO_PRESERVATION``; ``None``: all.
     k
         Number of neighbours in classification.
     threads

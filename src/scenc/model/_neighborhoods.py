@@ -62,8 +62,8 @@ def _harmonise(
     result = harmonypy.run_harmony(
         components.astype(np.float64), frame, "batch", random_state=seed, verbose=False, ncores=1
     )
-    corrected = np.asarray(result.Z_corr, dtype=np.float32)
-    return corrected if corrected.shape == components.shape else corrected.T
+    corrected: NDArray[np.float32] = np.asarray(result.Z_corr, dtype=np.float32)
+    return corrected
 
 
 def _nearest(points: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int64]:
