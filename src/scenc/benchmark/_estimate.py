@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _JOB_SECONDS = 1.0
 _SCORE_SECONDS, _PCA_SECONDS, _SCVI_SECONDS = 1.5e-3, 5e-4, 1.2e-4
 # A process with all libraries loaded; each value of the counts while they are read and checked.
-_PROCESS_MB, _VALUE_BYTES = 1000.0, 32
+_PROCESS_MB, _VALUE_BYTES = 1400.0, 32
 # A network larger than this (FLOPs of a cell) is timed in a smaller version of itself.
 _MOST_FLOPS = 5e8
 # Cells in a timed step, and steps.
