@@ -105,6 +105,7 @@ def main() -> None:
             genes,
             expression,
             preset=args.preset,
+            objective="masked",
             protein_embeddings=vectors if genes == "protein" else None,
             seed=args.seed,
             context=args.context,

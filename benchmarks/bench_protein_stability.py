@@ -64,7 +64,13 @@ def main() -> None:
     for vectors, lr in ((name, lr) for name in args.vectors for lr in args.lr):
         for reading, options in READINGS.items():
             model = scenc.Model(
-                adata, "protein", "soft", protein_embeddings=sets[vectors], context=128, **options
+                adata,
+                "protein",
+                "soft",
+                protein_embeddings=sets[vectors],
+                objective="masked",
+                context=128,
+                **options,
             )
             row = {"vectors": vectors, "lr": lr, "reading": reading}
             try:

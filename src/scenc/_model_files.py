@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from scenc._atomic import atomic_folder
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 FORMAT = "scenc-model"
@@ -52,9 +52,7 @@ def write_model(
             raise FileExistsError(f"{path} exists and holds no scenc model: it is not replaced.")
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with atomic_folder(path) as draft:
         save_file({name: w.contiguous() for name, w in weights.items()}, draft / _WEIGHTS)
         card = {
             "format": FORMAT,
@@ -63,17 +61,6 @@ def write_model(
             **card,
         }
         (draft / _CARD).write_text(json.dumps(card, indent=1, allow_nan=False), encoding="utf-8")
-        # mkdtemp makes a private folder; a model may be read by whoever may read its parent.
-        draft.chmod(0o777 & ~_umask())
-        if path.exists():
-            retired = draft.with_name(draft.name + ".old")
-            os.replace(path, retired)
-            os.replace(draft, path)
-            shutil.rmtree(retired)
-        else:
-            os.replace(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -139,9 +126,3 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

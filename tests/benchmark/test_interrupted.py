@@ -117,7 +117,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(said, folder, s
     order = ["encoding", "seed", "metric", "step"]
     curves = [of.curves.sort_values(order)["value"].to_numpy() for of in (whole, killed)]
     np.testing.assert_array_equal(*curves)
-    assert [path.name for path in (folder / "killed" / "work").rglob(".draft-*")] == []
+    assert [path.name for path in (folder / "killed" / "work").rglob(".*")] == []
 
 
 def test_runs_that_share_a_folder_share_the_work(said, folder, same_scores):

@@ -416,7 +416,7 @@ def test_an_interrupt_stops_the_run_and_keeps_what_is_done(
     assert len(records(benchmark.out)) == 3
     states = Results.load(benchmark.out).jobs["status"].tolist()
     assert states == ["done"] * 3 + ["pending"] * 3
-    assert list((benchmark.out / "work" / "jobs").glob(".draft-*")) == []
+    assert list((benchmark.out / "work" / "jobs").glob(".*")) == []
 
 
 def test_an_interrupted_training_is_no_result(make_benchmark, records, monkeypatch):

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from scenc.model import Model
-from scenc.model._components import find_components, normalise, variable_genes
+from scenc.model._components import find_components, normalise, sample, variable_genes
 from scenc.model._neighborhoods import _balanced_odds, find_neighborhoods
 
 
@@ -28,7 +28,7 @@ def test_components_are_those_of_a_dense_pca(adata, cells):
     filled = np.asarray(adata.X.sum(axis=1)).ravel() > 0
     dense = x_tilde(adata)
     pca = PCA(5, svd_solver="full").fit(dense[filled])
-    found = find_components(cells, adata.n_vars, 5, 1e4, seed=0)
+    found = find_components(sample(cells, adata.n_vars, 1e4, seed=0), 5, seed=0)
     projected = found.project(cells, 1e4)
     expected = pca.transform(dense)
     sign = np.sign((projected * expected).sum(axis=0))
@@ -63,6 +63,15 @@ def test_neighbours_of_one_batch_are_the_nearest():
     np.testing.assert_allclose(found.anchors, unit, rtol=1e-5)
     expected = NearestNeighbors(n_neighbors=5).fit(unit).kneighbors(unit)[1][:, 1:]
     np.testing.assert_array_equal(found.neighbors, expected)
+
+
+def test_hidden_cells_are_no_neighbours():
+    points = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    shown = np.arange(0, 40, 2)
+    found = find_neighborhoods(points, np.zeros(40, dtype=np.int64), 5, seed=0, shown=shown)
+    alone = find_neighborhoods(points[shown], np.zeros(20, dtype=np.int64), 5, seed=0)
+    np.testing.assert_array_equal(found.neighbors[shown], shown[alone.neighbors])
+    assert (found.neighbors[shown] % 2 == 0).all()
 
 
 def test_batches_are_brought_together():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scenc.data import ViewDataset
 from scenc.model import Model
 from scenc.nn import LearnedGeneEncoder
 
@@ -142,3 +143,18 @@ def test_one_cell_has_no_components(adata):
     with pytest.raises(ValueError, match="at least 2 cells with counts"):
         Model(one)
     Model(one, objective="masked")
+
+
+def test_cells_of_the_test_set_have_no_part_in_training(model, monkeypatch):
+    seen = []
+    read = ViewDataset._view
+
+    def watch(self, rows, rng):
+        seen.extend(rows.tolist())
+        return read(self, rows, rng)
+
+    monkeypatch.setattr(ViewDataset, "_view", watch)
+    model.train(**TRAINING, test_size=0.4, same_cell=0.0)
+    assert len(model.test_indices) == 48
+    assert not {*seen} & {*model.test_indices.tolist()}
+    assert {*seen} >= {*model.train_indices.tolist()}

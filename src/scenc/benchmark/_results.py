@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scenc._arguments import choose
+from scenc._atomic import atomic_path
 from scenc.benchmark._bootstrap import Paired
 from scenc.benchmark._comparisons import (
     Comparison,
@@ -21,6 +21,7 @@ from scenc.benchmark._comparisons import (
 from scenc.benchmark._tables import CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
@@ -421,10 +422,6 @@ def _csv(table: pd.DataFrame) -> Callable[[Path], Any]:
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> Path:
     """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with atomic_path(path) as draft:
         write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
     return path

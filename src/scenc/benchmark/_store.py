@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from scenc._atomic import atomic_folder, atomic_path
 from scenc.benchmark._fingerprint import FORMAT
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from anndata import AnnData
@@ -45,7 +45,7 @@ class Store:
         """Make the folders, and clear away drafts that killed processes left behind."""
         for folder in (self.data, self._results, self._failures, self._locks):
             folder.mkdir(parents=True, exist_ok=True)
-        for draft in [*self.data.glob(".draft-*"), *self._results.glob(".draft-*")]:
+        for draft in [*self.data.glob(".*"), *self._results.glob(".*")]:
             try:
                 with FileLock(self._locks / f"{_key_of(draft)}.lock", timeout=0):
                     _remove(draft)
@@ -95,16 +95,9 @@ class Store:
     @contextmanager
     def draft(self, key: str) -> Iterator[Path]:
         """Give a folder to write a result into; it gets its place when the block ends well."""
-        folder = Path(tempfile.mkdtemp(prefix=f".draft-{key}-", dir=self._results))
-        try:
+        # What may be there is damaged, or it would have been used.
+        with atomic_folder(self.folder(key)) as folder:
             yield folder
-            folder.chmod(0o777 & ~_umask())
-            target = self.folder(key)
-            if target.exists():  # damaged, or it would have been used
-                shutil.rmtree(target)
-            os.replace(folder, target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def write_record(self, folder: Path, record: dict[str, Any]) -> None:
         """Write what a job says of itself into its draft, last of all."""
@@ -116,9 +109,8 @@ class Store:
         with self.claim(content, wait=True):
             if target.exists():
                 return
-            draft = self.data / f".draft-{content}-{os.getpid()}"
-            adata.write_h5ad(draft)
-            os.replace(draft, target)
+            with atomic_path(target) as draft:
+                adata.write_h5ad(draft)
 
     def read_data(self, content: str) -> AnnData:
         """Read cells by their fingerprint."""
@@ -133,9 +125,8 @@ class Store:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write plain values, whole or not at all."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    draft.write_text(json.dumps(value, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(draft, path)
+    with atomic_path(path) as draft:
+        draft.write_text(json.dumps(value, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -147,14 +138,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _key_of(draft: Path) -> str:
-    return draft.name.split("-")[1]
+    """Return the key, a hexadecimal number, that a draft's name starts with after its dot."""
+    return draft.name[1:].partition("-")[0].partition(".")[0]
 
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

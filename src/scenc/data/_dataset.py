@@ -68,12 +68,19 @@ class TokenDataset(Dataset["TokenBatch"]):
         self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
     ) -> DataLoader[TokenBatch]:
         """Return a loader that yields whole batches, one per request."""
-        return DataLoader(
-            self,
-            sampler=requests,
-            batch_size=None,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            # PyTorch takes a seed for its workers at each pass; not from the session's generator.
-            generator=torch.Generator(),
-        )
+        return batch_loader(self, requests, num_workers, pin_memory)
+
+
+def batch_loader[B](
+    dataset: Dataset[B], requests: Sampler[Request], num_workers: int, pin_memory: bool
+) -> DataLoader[B]:
+    """Return a loader that yields a dataset's whole batches, one per request."""
+    return DataLoader(
+        dataset,
+        sampler=requests,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # PyTorch takes a seed for its workers at each pass; not from the session's generator.
+        generator=torch.Generator(),
+    )

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +12,14 @@ import scipy.sparse as sp
 from anndata import AnnData
 from tqdm.auto import tqdm
 
+from scenc._atomic import atomic_folder
 from scenc.data._annbatch import annbatch, quiet
 from scenc.data._cell_files import CellFiles
 from scenc.data._plan import OrderedPlan, ShuffledPlan
 from scenc.data._split import SPLITS
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
     from scenc.data._plan import Plan, WindowPlan
@@ -98,20 +97,8 @@ def build_store(
         cells = CellFiles(cells, progress=progress, **settings)
     elif settings:
         raise TypeError(f"{', '.join(settings)} belong(s) to the CellFiles that is given.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with atomic_folder(path) as draft:
         _Writer(cells, draft, dataset_size, cells_per_chunk, cells_per_shard, progress).write()
-        draft.chmod(0o777 & ~_umask())
-        if path.exists():
-            retired = draft.with_name(draft.name + ".old")
-            os.replace(path, retired)
-            os.replace(draft, path)
-            shutil.rmtree(retired)
-        else:
-            os.replace(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return path
 
 
@@ -213,9 +200,3 @@ def _require_free(path: Path, overwrite: bool) -> Path:
     if path.exists() and not (path / CARD).is_file():
         raise FileExistsError(f"{path} exists and is no store of scenc: it is not replaced.")
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

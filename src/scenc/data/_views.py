@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
+
+from scenc.data._dataset import batch_loader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch.utils.data import DataLoader, Sampler
 
     from scenc.data._batch import TokenBatch
     from scenc.data._requests import Request
@@ -152,14 +155,7 @@ class ViewDataset(Dataset[ViewBatch]):
         self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
     ) -> DataLoader[ViewBatch]:
         """Return a loader that yields whole batches, one per request."""
-        return DataLoader(
-            self,
-            sampler=requests,
-            batch_size=None,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            generator=torch.Generator(),
-        )
+        return batch_loader(self, requests, num_workers, pin_memory)
 
 
 def thin(counts: Csr, share: NDArray[np.float64], rng: np.random.Generator) -> Csr:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from scenc._atomic import atomic_path
+
 from ._alignment import AlignedEmbeddings, EmbeddingCoverage, align_vectors, find_vectors
-from ._files import atomic_path, check_output
+from ._files import check_output
 from ._identifiers import as_names, identify
 from ._readers import FORMAT, RawVectors, from_anndata, read_vectors
 

@@ -48,30 +48,23 @@ class Components:
         return projected.astype(np.float32)
 
 
-def find_components(
-    cells: Cells, n_genes: int, n_components: int, target_sum: float, seed: int
-) -> Components:
+def find_components(values: sp.csr_matrix, n_components: int, seed: int) -> Components:
     """Find the principal components of normalised expression, without densifying.
 
     Parameters
     ----------
-    cells
-        The training cells.
-    n_genes
-        Size of the vocabulary.
+    values
+        x~ of the training cells, or of a `sample` of them, cells x genes.
     n_components
         How many to find; fewer if there are fewer cells or genes.
-    target_sum
-        c_norm of eq. 2.
     seed
-        Seed of the sample of cells and of the solver.
+        Seed of the solver.
 
     Raises
     ------
     ValueError
         There are fewer than two cells with counts.
     """
-    values = sample(cells, n_genes, target_sum, seed)
     if min(values.shape) < 2:
         raise ValueError(
             f"A spectral start needs at least 2 cells with counts and 2 genes, the data have "
@@ -90,15 +83,17 @@ def start_network(network: CellTransformer, config: ModelConfig, cells: Cells) -
     Gene vectors are loadings times the root of the number of genes, as large as random ones of
     standard deviation 1. Dimensions beyond the components stay small and random.
     """
+    if config.gene_init != "spectral" and config.pooling != "expression":
+        return
     encoder = network.gene_encoder
     n_genes, d_model = encoder.table().shape
+    values = sample(cells, n_genes, config.target_sum, config.seed)
     if config.gene_init == "spectral":
-        found = find_components(cells, n_genes, d_model, config.target_sum, config.seed)
+        found = find_components(values, d_model, config.seed)
         vectors = torch.randn(n_genes, d_model) * _SMALL
         vectors[:, : found.loadings.shape[1]] = torch.from_numpy(found.loadings) * n_genes**0.5
         encoder.start_at(vectors)
     if config.pooling == "expression":
-        values = sample(cells, n_genes, config.target_sum, config.seed)
         total = np.asarray(values.sum(axis=1)).ravel()
         weight = np.divide(1, total, out=np.zeros_like(total), where=total > 0) / len(total)
         share = torch.from_numpy(np.asarray(values.T @ weight, dtype=np.float32))

@@ -39,7 +39,7 @@ class InferenceMixin(ModelBase):
         max_genes: int | Literal["context"] | None = "context",
         draw: Literal["random", "top"] = "random",
     ) -> NDArray[np.float32]:
-        """Embed cells: the mean of the last layer's tokens over a cell's valid tokens.
+        """Embed cells: the mean of a cell's tokens, as `ModelConfig.pooling` says.
 
         An embedding depends on the model's seed and the cell's own counts only, not on the cells
         beside it, the batch size, the order of cells or genes, or the run. Genes are matched by

@@ -48,15 +48,15 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
     preset
         Sizes and training settings: ``"small"`` for a laptop's CPU, ``"base"`` for one GPU,
         ``"paper"`` for Table 1 of the paper.
+    protein_embeddings
+        Pretrained gene vectors for the protein encoder: `scenc.genes.ProteinEmbeddings`, a file of
+        them, a DataFrame with genes as index, or an array with one row per gene of `adata` (NaN
+        where a gene has none).
     objective
         ``"contrastive"``: views of a cell and of its neighbours in other batches are embedded
         alike, beside the prediction of masked expression (`scenc.train.ContrastivePlan`).
         ``"masked"``: the paper's masked expression alone. ``None``: contrastive for ``"small"`` and
         ``"base"``, masked for ``"paper"``.
-    protein_embeddings
-        Pretrained gene vectors for the protein encoder: `scenc.genes.ProteinEmbeddings`, a file of
-        them, a DataFrame with genes as index, or an array with one row per gene of `adata` (NaN
-        where a gene has none).
     **overrides
         Any other attribute of `scenc.nn.ModelConfig`.
 
@@ -96,8 +96,8 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
         gene_encoder: str = "learned",
         expression_encoder: str = "soft",
         preset: str = "small",
-        objective: str | None = None,
         protein_embeddings: Vectors | None = None,
+        objective: str | None = None,
         **overrides: Any,
     ) -> None:
         chosen = {"gene_encoder": gene_encoder, "expression_encoder": expression_encoder}

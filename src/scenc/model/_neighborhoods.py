@@ -21,6 +21,7 @@ def find_neighborhoods(
     batches: NDArray[np.int64],
     n_neighbors: int,
     seed: int,
+    shown: NDArray[np.int64] | None = None,
 ) -> Neighborhoods:
     """Find each cell's place and its neighbours across batches.
 
@@ -38,6 +39,8 @@ def find_neighborhoods(
         Neighbours of each cell; fewer if there are fewer cells.
     seed
         Seed of Harmony and of an approximate search.
+    shown
+        Rows that may be neighbours; ``None``: all. The others keep out of training altogether.
 
     References
     ----------
@@ -49,7 +52,9 @@ def find_neighborhoods(
         places = _harmonise(components, batches, seed)
     length = np.linalg.norm(places, axis=1, keepdims=True)
     anchors = np.divide(places, length, out=np.zeros_like(places), where=length > 0)
-    neighbors = _nearest(anchors, min(n_neighbors, len(anchors) - 1), seed)
+    rows = np.arange(len(anchors)) if shown is None else shown
+    neighbors = np.zeros((len(anchors), min(n_neighbors, len(rows) - 1)), np.int64)
+    neighbors[rows] = rows[_nearest(anchors[rows], neighbors.shape[1], seed)]
     return Neighborhoods(anchors, neighbors, _balanced_odds(batches[neighbors]), batches)
 
 

@@ -91,10 +91,13 @@ PRESETS = {
 
 
 # Where an objective wants other sizes than the preset's.
-_BY_OBJECTIVE: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
+_BOTH = {
     # Each cell is seen twice a step; its views are short, its embedding takes all it has.
-    ("small", "contrastive"): ({"n_layers": 1, "context": 512}, {}),
-    ("base", "contrastive"): ({}, {"lr": 5e-4, "cell_visits": 1_000_000, "view_genes": 512}),
+    ("small", "contrastive"): Preset(model={"n_layers": 1, "context": 512}, train={}),
+    ("base", "contrastive"): Preset(
+        model={},
+        train={"batch_size": 256, "lr": 5e-4, "cell_visits": 1_000_000, "view_genes": 512},
+    ),
 }
 
 
@@ -102,7 +105,9 @@ def get_preset(name: str, objective: str | None = None) -> Preset:
     """Return a preset by its name, as an objective changes it; ``None``: the preset's own."""
     preset = PRESETS[choose(name, PRESETS, "preset")]
     chosen = choose(objective or preset.objective, OBJECTIVES, "objective")
-    changes = {**OBJECTIVES[chosen].model}, {**OBJECTIVES[chosen].train}
-    for ours, theirs in zip(changes, _BY_OBJECTIVE.get((name, chosen), ({}, {})), strict=True):
-        ours.update(theirs)
-    return Preset({**preset.model, **changes[0]}, {**preset.train, **changes[1]}, chosen)
+    layers = [preset, OBJECTIVES[chosen], *filter(None, [_BOTH.get((name, chosen))])]
+    return Preset(
+        model={key: value for layer in layers for key, value in layer.model.items()},
+        train={key: value for layer in layers for key, value in layer.train.items()},
+        objective=chosen,
+    )

@@ -10,7 +10,7 @@ import torch
 
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, ViewDataset
 from scenc.model._base import ModelBase
-from scenc.model._components import find_components
+from scenc.model._components import find_components, sample
 from scenc.model._neighborhoods import find_neighborhoods
 from scenc.train import (
     ContrastivePlan,
@@ -99,7 +99,11 @@ class TrainingMixin(ModelBase):
         train, validation, test = self._split(cells, config)
         config = replace(config, max_epochs=config.epochs(len(train)))
         contrastive = self.config.objective == "contrastive"
-        dataset = (self._views if contrastive else self._tokens)(cells, config)
+        dataset: TokenDataset | ViewDataset
+        if contrastive:
+            dataset = self._views(cells, config, np.sort(np.concatenate([train, validation])))
+        else:
+            dataset = self._tokens(cells, config)
         load = partial(
             dataset.loader,
             num_workers=num_workers,
@@ -141,14 +145,17 @@ class TrainingMixin(ModelBase):
         tokenizer = self._tokenizer(mask_fraction=config.mask_fraction)
         return TokenDataset(cells.rows, cells.gene_map, tokenizer, lengths=cells.n_genes)
 
-    def _views(self, cells: Cells, config: TrainConfig) -> ViewDataset:
-        """Return what the contrastive objective trains on."""
+    def _views(self, cells: Cells, config: TrainConfig, shown: NDArray[np.int64]) -> ViewDataset:
+        """Return what the contrastive objective trains on; only cells shown become neighbours."""
         settings = self.config
-        components = find_components(
-            cells, len(self.vocabulary), settings.d_model, settings.target_sum, settings.seed
-        ).project(cells, settings.target_sum)
+        values = sample(cells, len(self.vocabulary), settings.target_sum, settings.seed)
+        components = find_components(values, settings.d_model, settings.seed)
         neighborhoods = find_neighborhoods(
-            components, self._batches(), config.n_neighbors, settings.seed
+            components.project(cells, settings.target_sum),
+            self._batches(),
+            config.n_neighbors,
+            settings.seed,
+            shown=shown,
         )
         # Without a term for them, no gene need be hidden.
         hidden = config.mask_fraction if config.masked_weight else 0.0

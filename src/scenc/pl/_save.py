@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
 from scenc._arguments import choose
+from scenc._atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,13 +63,8 @@ def save(drawn: Axes | NDArray[np.object_] | FigureBase, path: str | Path, dpi: 
     path = Path(path)
     kind = choose(path.suffix.removeprefix(".").lower(), _UNDATED, f"the ending of {path.name}")
     content = render(_figure(drawn), kind, dpi)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with atomic_path(path) as draft:
         draft.write_bytes(content)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
     return path
 
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from scenc._atomic import atomic_path
 from scenc.benchmark._results import Results
+
+if TYPE_CHECKING:
+    import os
 
 
 def write_report(
@@ -56,11 +60,6 @@ def write_report(
     content = page.html()
     if figures is not None:
         page.save_figures(Path(figures))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}-{os.getpid()}")
-    try:
+    with atomic_path(out) as draft:
         draft.write_text(content, encoding="utf-8", errors="replace")
-        os.replace(draft, out)
-    finally:
-        draft.unlink(missing_ok=True)
     return out
