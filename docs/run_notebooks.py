@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of tutorials/")
     parser.add_argument("--write", action="store_true", help="keep the outputs in the notebooks")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds for each cell")
+    parser.add_argument("--timeout", type=int, default=1800, help="seconds for each cell")
     arguments = parser.parse_args()
     failed = 0
     for path in arguments.notebooks or sorted((ROOT / "tutorials").glob("*.ipynb")):

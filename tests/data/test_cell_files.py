@@ -462,7 +462,6 @@ def test_real_files_with_different_genes_are_read_together(shared_data):
     depths = np.zeros(cells.n_obs)
     for batch in cells.predict_dataloader():
         depths[batch.cells.numpy()] = batch.depths.numpy()
-    common = sorted(exact)
-    expected = np.concatenate([np.asarray(a[:, common].X.sum(axis=1)).ravel() for a in data])
-    assert (depths >= expected).all()
-    assert np.corrcoef(depths, expected)[0, 1] > 0.99
+    # Depths are those of the whole cells, whichever genes the files share.
+    expected = np.concatenate([np.asarray(a.X.sum(axis=1)).ravel() for a in data])
+    np.testing.assert_allclose(depths, expected, rtol=1e-6)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -45,18 +46,24 @@ def masked_genes(batch):
     ]
 
 
+def normalised(row, gene_map, target_sum):
+    """One cell by the letter of eq. 1 and 2: {gene: (count, x~)}."""
+    depth = sum(float(x) for x in row)
+    return {
+        int(gene): (float(x), np.log(1 + x / depth * target_sum))
+        for gene, x in zip(gene_map, row, strict=True)
+        if x != 0 and gene >= 0
+    }
+
+
 def expected_tokens(row, gene_map, target_sum, n_bins):
     """One cell by the letter of eq. 1, 2 and 14."""
-    cell = {int(gene_map[j]): float(x) for j, x in enumerate(row) if x != 0 and gene_map[j] >= 0}
-    depth = sum(cell.values())
-    edges = np.quantile(list(cell.values()), np.arange(1, n_bins) / n_bins) if cell else []
+    cell = normalised(row, gene_map, target_sum)
+    counts = [x for x, _ in cell.values()]
+    edges = np.quantile(counts, np.arange(1, n_bins) / n_bins) if cell else []
     return {
-        gene: (
-            x,
-            pytest.approx(np.log(1 + x / depth * target_sum), rel=1e-6),
-            1 + int(np.digitize(x, edges, right=True)),
-        )
-        for gene, x in cell.items()
+        gene: (x, pytest.approx(value, rel=1e-6), 1 + int(np.digitize(x, edges, right=True)))
+        for gene, (x, value) in cell.items()
     }
 
 
@@ -72,8 +79,10 @@ def test_tokens_equal_a_naive_loop_over_cells(counts, target_sum, data):
 
     expected = [expected_tokens(row, gene_map, target_sum, n_bins) for row in counts]
     assert tokens_of(batch) == expected
-    known = counts[:, gene_map >= 0].sum(axis=1, dtype=np.float64)
-    np.testing.assert_allclose(batch.depths, known, rtol=1e-6)
+    np.testing.assert_allclose(batch.depths, counts.sum(axis=1, dtype=np.float64), rtol=1e-6)
+    cells = [normalised(row, gene_map, target_sum) for row in counts]
+    totals = [sum(value for _, value in cell.values()) for cell in cells]
+    np.testing.assert_allclose(batch.totals, totals, rtol=1e-5)
     assert batch.lengths.tolist() == [len(cell) for cell in expected]
     assert batch.is_padded == (len(set(batch.lengths.tolist())) > 1 or not batch.lengths.any())
 
@@ -96,6 +105,22 @@ def test_quantile_bins_and_depth_see_the_whole_cell_even_if_genes_are_drawn():
     drawn = tokens_of(tokenize(counts, context=10, quantile_bins=8))[0]
     assert len(drawn) == 10
     assert drawn == {gene: whole[gene] for gene in drawn}
+
+
+def test_the_sum_of_x_tells_of_genes_that_were_not_drawn():
+    counts = np.arange(1, 41, dtype=np.float32)[None]
+    whole = tokenize(counts)
+    drawn = tokenize(counts, context=10, mask_fraction=0.5)
+    torch.testing.assert_close(whole.totals, whole.values().sum(dim=1))
+    torch.testing.assert_close(drawn.totals, whole.totals)
+
+
+def test_depths_can_be_told_where_genes_were_left_out_before():
+    counts = np.arange(1, 41, dtype=np.float32).reshape(2, 20)
+    whole = tokenize(counts, gene_map=np.r_[np.arange(5), [-1] * 15])
+    cut = sp.csr_matrix(counts[:, :5])
+    told = Tokenizer()(cut, np.array([1, 0]), np.arange(5), depths=counts.sum(axis=1, dtype=float))
+    assert tokens_of(told) == tokens_of(whole)[::-1]
 
 
 def as_unsorted(matrix):

@@ -40,7 +40,8 @@ def test_normalised_values_follow_the_vocabulary(adata):
     gene_map[[3, 1, 7]] = [0, 1, 2]
     found = normalise(adata.X, gene_map, 3, 1e4).toarray()
     counts = adata.X.toarray()[:, [3, 1, 7]]
-    expected = np.log1p(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 1e4)
+    depths = np.asarray(adata.X.sum(axis=1))  # of the whole cells
+    expected = np.log1p(counts / np.maximum(depths, 1) * 1e4)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

@@ -21,14 +21,13 @@ def model(adata):
 
 
 def expected_start(adata, d_model):
-    """Mean of the components' loadings weighted by x~, centred and scaled to length 1."""
+    """Principal components of x~, scaled to length 1."""
     counts = adata.X.toarray()
     values = np.log1p(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 1e4)
     filled = counts.sum(axis=1) > 0
     centred = values[filled] - values[filled].mean(axis=0)
     loadings = np.linalg.svd(centred, full_matrices=False)[2][:d_model].T
-    pooled = values @ loadings / np.maximum(values.sum(axis=1, keepdims=True), 1e-9)
-    pooled -= pooled[filled].mean(axis=0)
+    pooled = (values - values[filled].mean(axis=0)) @ loadings
     pooled[~filled] = 0
     return pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-9)
 

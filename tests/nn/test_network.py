@@ -192,6 +192,7 @@ def without(batch, cell, hidden, query):
         n_masked=one,
         cells=one,
         depths=one,
+        totals=one,
         is_padded=False,
         max_masked=1,
         parts=((0, 1, len(keep) + 1),),

@@ -93,11 +93,14 @@ class SCVI:
     ----------
     max_epochs
         Passes over the cells; ``None``: scvi-tools' default, 400 for up to 20,000 cells.
+    n_genes
+        Number of highly variable genes that it sees, chosen as for `PCA`, or all there are.
     n_latent, n_layers, n_hidden
         As in `scvi.model.SCVI`; the defaults are its own.
     """
 
     max_epochs: int | None = None
+    n_genes: int = 2000
     n_latent: int = 10
     n_layers: int = 1
     n_hidden: int = 128
@@ -109,6 +112,8 @@ class SCVI:
         """Train on the cells."""
         from scvi.model import SCVI as Model
 
+        self._genes = _variable_genes(_log_normalised(adata), self.n_genes)
+        adata = adata[:, self._genes].copy()
         with seeded(seed), _quiet():
             Model.setup_anndata(adata, batch_key=batch_key)
             self._model = Model(
@@ -125,7 +130,8 @@ class SCVI:
 
     def embed(self, adata: AnnData) -> NDArray[np.float32]:
         """Return the means of the cells' latent distributions."""
-        return np.asarray(self._model.get_latent_representation(adata), dtype=np.float32)
+        cells = adata[:, self._genes].copy()
+        return np.asarray(self._model.get_latent_representation(cells), dtype=np.float32)
 
 
 @dataclass(frozen=True)

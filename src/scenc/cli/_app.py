@@ -12,6 +12,7 @@ from scenc.cli._benchmark import benchmark
 from scenc.cli._data import data_app
 from scenc.cli._genes import genes_app
 from scenc.cli._report import report
+from scenc.cli._train import embed, train
 
 app = typer.Typer(
     help="Single-cell transformers with the gene and expression encoding of your choice.",
@@ -22,6 +23,8 @@ app = typer.Typer(
 )
 
 
+app.command()(train)
+app.command()(embed)
 app.command()(benchmark)
 app.command()(report)
 app.add_typer(genes_app, name="genes")

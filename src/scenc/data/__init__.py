@@ -3,9 +3,10 @@
 from scenc.data._batch import TokenBatch
 from scenc.data._cell_files import CellFiles
 from scenc.data._cell_loader import CellLoader
+from scenc.data._cell_module import CellModule
 from scenc.data._cell_store import CellStore
 from scenc.data._check import CountCheck, check_counts
-from scenc.data._dataset import TokenDataset
+from scenc.data._dataset import BatchLoader, TokenDataset
 from scenc.data._file_report import CellFilesError, FileCheck, FilesReport
 from scenc.data._recover import recover_counts
 from scenc.data._requests import OrderedRequests, Request, ShuffledRequests
@@ -15,9 +16,11 @@ from scenc.data._tokens import Tokenizer
 from scenc.data._views import Neighborhoods, ViewBatch, ViewDataset, thin
 
 __all__ = [
+    "BatchLoader",
     "CellFiles",
     "CellFilesError",
     "CellLoader",
+    "CellModule",
     "CellStore",
     "CountCheck",
     "CountRows",

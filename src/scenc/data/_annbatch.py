@@ -63,6 +63,8 @@ class StoreReader(WindowReader):
         The store's data sets, as open zarr groups.
     n_cells
         Number of cells of each.
+    depths
+        Sum of each cell's counts over all its genes, stored or not.
     gene_map
         Vocabulary index of each gene of the store, -1 where the vocabulary lacks it.
     n_genes
@@ -73,10 +75,12 @@ class StoreReader(WindowReader):
         self,
         groups: Sequence[Any],
         n_cells: NDArray[np.int64],
+        depths: NDArray[np.float64],
         gene_map: NDArray[np.int64],
         n_genes: int,
     ) -> None:
         super().__init__(n_cells, n_genes)
+        self._depths = depths
         self._gene_map = gene_map.astype(np.int32)
         self._as_stored = np.array_equal(gene_map, np.arange(n_genes))
         self._sampler = _one_request()
@@ -91,15 +95,15 @@ class StoreReader(WindowReader):
         with fast_codecs():
             (batch,) = self._loader
         matrix = batch["X"]
-        rows = Rows(
-            matrix.indptr.astype(np.int64),
-            matrix.indices,
-            matrix.data.astype(np.float32, copy=False),
-        )
+        indptr = matrix.indptr.astype(np.int64)
+        data = matrix.data.astype(np.float32, copy=False)
+        depths = self._depths[cells]
         if self._as_stored:
-            return rows
-        lengths, genes, values = keep_known(*rows, np.arange(len(cells)), self._gene_map)
-        return Rows(np.concatenate([[0], np.cumsum(lengths)]), genes, values)
+            return Rows(indptr, matrix.indices, data, depths)
+        lengths, genes, values, _ = keep_known(
+            indptr, matrix.indices, data, np.arange(len(cells)), self._gene_map
+        )
+        return Rows(np.concatenate([[0], np.cumsum(lengths)]), genes, values, depths)
 
 
 def _loader(groups: Sequence[Any], sampler: Any) -> Any:

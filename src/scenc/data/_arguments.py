@@ -78,7 +78,11 @@ def file_weights(
 
 
 def require_sizes(
-    batch_size: int, chunk_size: int, buffer_size: int, validation_size: float, test_size: float
+    batch_size: int | None,
+    chunk_size: int,
+    buffer_size: int,
+    validation_size: float,
+    test_size: float,
 ) -> None:
     """Refuse sizes that are out of range.
 
@@ -89,7 +93,7 @@ def require_sizes(
     """
     named = {"batch_size": batch_size, "chunk_size": chunk_size, "buffer_size": buffer_size}
     for name, value in named.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
     shares = {"validation_size": validation_size, "test_size": test_size}
     for name, share in shares.items():

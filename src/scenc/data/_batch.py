@@ -40,7 +40,9 @@ class TokenBatch:
     cells
         Row of each cell in its source, shape ``(n_cells,)``.
     depths
-        Sum of each cell's counts over the genes of the vocabulary, shape ``(n_cells,)``.
+        Sum of each cell's counts over all its genes, shape ``(n_cells,)``.
+    totals
+        Sum of x~ over the cell's genes of the vocabulary, kept as tokens or not, ``(n_cells,)``.
     is_padded
         Whether any cell is shorter than ``n_tokens``: without padding attention needs no mask.
     max_masked
@@ -59,6 +61,7 @@ class TokenBatch:
     n_masked: torch.Tensor
     cells: torch.Tensor
     depths: torch.Tensor
+    totals: torch.Tensor
     is_padded: bool
     max_masked: int
     parts: tuple[tuple[int, int, int], ...]

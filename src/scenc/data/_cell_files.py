@@ -66,7 +66,7 @@ class CellFiles(CellModule):
         ``"equal"`` for as many cells of each file, ``"sqrt"`` for the square root of their numbers;
         ``None``: each cell once an epoch. An epoch has as many visits in any case.
     batch_size
-        Cells per batch and rank.
+        Cells per batch and rank; ``None``: 64, or as many as a model that trains on it wants.
     chunk_size
         Neighbouring cells that are read together. Smaller chunks mix better, larger ones are faster
         to read from disks that are slow to seek.
@@ -124,7 +124,7 @@ class CellFiles(CellModule):
         validation_size: float = 0.1,
         test_size: float = 0.0,
         weights: Literal["equal", "sqrt"] | Sequence[float] | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         chunk_size: int = 16,
         buffer_size: int = 16_384,
         tokenizer: Tokenizer | None = None,

@@ -3,10 +3,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from scenc.data._batch import TokenBatch
     from scenc.data._plan import BatchPlan, Plan, WindowPlan
@@ -91,14 +91,15 @@ class CellLoader:
                 self._n_yielded += 1
                 yield batch
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return where in which epoch the last pass is."""
-        return {"epoch": self._current, "batch": self._n_yielded}
+    @property
+    def position(self) -> tuple[int, int]:
+        """Epoch of the last pass and number of its batches so far; set: where the next begins."""
+        return self._current, self._n_yielded
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next pass go on where another was."""
-        self.epoch, self._first_batch = int(state["epoch"]), int(state["batch"])
-        self._current, self._n_yielded = self.epoch, self._first_batch
+    @position.setter
+    def position(self, position: tuple[int, int]) -> None:
+        self.epoch, self._first_batch = position
+        self._current, self._n_yielded = position
 
     def read(self, planned: WindowPlan) -> Window:
         """Read a window."""

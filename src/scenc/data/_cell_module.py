@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from lightning.pytorch import LightningDataModule
 
@@ -17,7 +19,7 @@ from scenc.data._requests import _rank_and_world_size
 from scenc.data._split import ROLES, TRAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from scenc.data._split import Split
     from scenc.data._tokens import Tokenizer
     from scenc.data._window import Window, WindowReader
+
+_BATCH_SIZE = 64
 
 
 class CellModule(LightningDataModule):
@@ -42,7 +46,7 @@ class CellModule(LightningDataModule):
     tokenizer
         How cells become tokens.
     batch_size
-        Cells per batch and rank.
+        Cells per batch and rank; ``None``: 64, or as many as a model that trains on it wants.
     batch_key, labels_key
         Columns of obs with batches and labels.
     seed
@@ -53,7 +57,7 @@ class CellModule(LightningDataModule):
     paths: list[str]
     roles: NDArray[np.int8]
     tokenizer: Tokenizer
-    batch_size: int
+    batch_size: int | None
     batch_key: str | None
     labels_key: str | None
     _reader: WindowReader
@@ -66,6 +70,10 @@ class CellModule(LightningDataModule):
     _num_workers: int
     _prefetch: int
     seed: int
+
+    @abstractmethod
+    def use_vocabulary(self, genes: Sequence[str] | pd.Index[str]) -> None:
+        """Line the cells up with another vocabulary, such as that of a model."""
 
     @property
     def n_obs(self) -> int:
@@ -145,7 +153,7 @@ class CellModule(LightningDataModule):
             rank, world_size = _rank_and_world_size()
             return ShuffledPlan(
                 chunks,
-                self.batch_size,
+                self._per_batch,
                 self._buffer_size,
                 weights=self._weights,
                 seed=self.seed,
@@ -158,14 +166,16 @@ class CellModule(LightningDataModule):
 
     def val_dataloader(self) -> CellLoader | list[CellLoader]:
         """Return batches that choose the best weights, the same at each pass and on each rank."""
-        return self._held_out("validation")
+        return self.held_out("validation") or []
 
     def test_dataloader(self) -> CellLoader | list[CellLoader]:
         """Return batches of the cells that are left alone."""
-        return self._held_out("test")
+        return self.held_out("test") or []
 
     def predict_dataloader(self, file: int | None = None) -> CellLoader:
         """Return batches of all cells in the order of the files, nothing masked.
+
+        Within a buffer, cells of like length share batches.
 
         Parameters
         ----------
@@ -183,14 +193,49 @@ class CellModule(LightningDataModule):
         """Read cells into memory; those without counts are left out of their batches."""
         return self._reader.read(plan, keep_empty=False)
 
-    def _held_out(self, split: Split) -> CellLoader | list[CellLoader]:
+    def counts(self, cells: NDArray[np.int64]) -> sp.csr_array:
+        """Read cells into memory altogether.
+
+        Parameters
+        ----------
+        cells
+            Numbers of cells, ascending.
+
+        Returns
+        -------
+        Cells x genes of the vocabulary, and one column more: a cell's counts of all other genes.
+        """
+        blocks = []
+        for start in range(0, len(cells), self._buffer_size):
+            rows = self._reader.gather(cells[start : start + self._buffer_size])
+            shape = len(rows.depths), self.n_vars
+            known = sp.csr_array((rows.data, rows.indices, rows.indptr), shape)
+            others = rows.depths - np.asarray(known.sum(axis=1, dtype=np.float64)).ravel()
+            column = sp.csr_array(others.clip(min=0).astype(np.float32)[:, None])
+            blocks.append(sp.hstack([known, column], format="csr"))
+        if not blocks:
+            return sp.csr_array((0, self.n_vars + 1), dtype=np.float32)
+        return sp.vstack(blocks, format="csr")
+
+    @property
+    def _per_batch(self) -> int:
+        return self.batch_size or _BATCH_SIZE
+
+    def held_out(self, split: Split) -> CellLoader | None:
+        """Return batches of the cells of one part, the same at each pass; ``None`` without cells.
+
+        Parameters
+        ----------
+        split
+            ``"validation"`` or ``"test"``.
+        """
         cells = self.cells_of(split)
-        return self._ordered(cells, self.tokenizer) if len(cells) else []
+        return self._ordered(cells, self.tokenizer) if len(cells) else None
 
     def _ordered(
         self, cells: NDArray[np.int64], tokenizer: Tokenizer, keep_empty: bool = False
     ) -> CellLoader:
-        plan = OrderedPlan(cells, self.batch_size, self._buffer_size, seed=self.seed)
+        plan = OrderedPlan(cells, self._per_batch, self._buffer_size, seed=self.seed)
         return self._loader(lambda _: plan, tokenizer, keep_empty=keep_empty)
 
     def _loader(

@@ -13,7 +13,7 @@ from scenc.data._annbatch import StoreReader, annbatch
 from scenc.data._arguments import require_sizes
 from scenc.data._cell_module import CellModule
 from scenc.data._split import ROLES, SPLITS
-from scenc.data._store import CARD, FORMAT, PATH, ROW, VERSION
+from scenc.data._store import CARD, DEPTH, FORMAT, PATH, ROW, VERSION
 from scenc.data._tokens import Tokenizer
 from scenc.genes import match
 
@@ -35,7 +35,7 @@ class CellStore(CellModule):
     path
         The store.
     batch_size
-        Cells per batch and rank.
+        Cells per batch and rank; ``None``: 64, or as many as a model that trains on it wants.
     chunk_size
         Neighbouring cells that are read together; they are no more alike than others.
     buffer_size
@@ -76,7 +76,7 @@ class CellStore(CellModule):
         self,
         path: str | os.PathLike[str],
         *,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         chunk_size: int = 128,
         buffer_size: int = 16_384,
         tokenizer: Tokenizer | None = None,
@@ -105,6 +105,7 @@ class CellStore(CellModule):
         self.roles = np.repeat([ROLES[split] for split, _ in sizes], self._n_cells).astype(np.int8)
         self._groups = _open_groups(self.path, card["sizes"])
         self._columns = {key: self._read_column(key) for key in card["columns"]}
+        self._depths = self._read_numbers(DEPTH)
         self.use_vocabulary(self._stored)
 
     def use_vocabulary(self, genes: Sequence[str] | pd.Index[str]) -> None:
@@ -126,7 +127,9 @@ class CellStore(CellModule):
             raise ValueError(f"{self.path} shares no gene with the vocabulary. {found}")
         self.vocabulary = vocabulary
         self._positions = found.positions.astype(np.int64)
-        self._reader = StoreReader(self._groups, self._n_cells, self._positions, len(vocabulary))
+        self._reader = StoreReader(
+            self._groups, self._n_cells, self._depths, self._positions, len(vocabulary)
+        )
 
     @property
     def measured(self) -> NDArray[np.bool_]:
@@ -149,8 +152,11 @@ class CellStore(CellModule):
         -------
         The columns ``src_path`` and ``src_row``.
         """
-        rows = np.concatenate([read_elem(group["obs"][ROW]) for group in self._groups])
+        rows = self._read_numbers(ROW)
         return pd.DataFrame({PATH: self._read_column(PATH)[cells], ROW: rows[cells]})
+
+    def _read_numbers(self, key: str) -> NDArray[Any]:
+        return np.concatenate([read_elem(group["obs"][key]) for group in self._groups])
 
     def _read_column(self, key: str) -> pd.Categorical:
         columns = [pd.Categorical(read_elem(group["obs"][key])) for group in self._groups]

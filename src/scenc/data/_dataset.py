@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -66,21 +66,63 @@ class TokenDataset(Dataset["TokenBatch"]):
 
     def loader(
         self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
-    ) -> DataLoader[TokenBatch]:
+    ) -> BatchLoader[TokenBatch]:
         """Return a loader that yields whole batches, one per request."""
         return batch_loader(self, requests, num_workers, pin_memory)
 
 
+class BatchLoader[B](DataLoader[B]):
+    """A loader of whole batches, one per request, that can go on where another was.
+
+    Parameters
+    ----------
+    dataset
+        Turns requests into batches.
+    requests
+        Which rows make up each batch, in which order.
+    **options
+        Of PyTorch's loader.
+    """
+
+    def __init__(self, dataset: Dataset[B], requests: Sampler[Request], **options: Any) -> None:
+        super().__init__(
+            dataset,
+            sampler=requests,
+            batch_size=None,
+            # PyTorch takes a seed for its workers at each pass; not from the session's generator.
+            generator=torch.Generator(),
+            **options,
+        )
+        self._epoch = self._n_yielded = 0
+
+    def __iter__(self) -> Any:
+        requests: Any = self.sampler
+        self._epoch, self._n_yielded = requests.epoch, requests.first_batch
+        for batch in super().__iter__():
+            self._n_yielded += 1
+            yield batch
+
+    @property
+    def epoch(self) -> int:
+        """Number of the next epoch."""
+        requests: Any = self.sampler
+        epoch: int = requests.epoch
+        return epoch
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Epoch of the last pass and number of its batches so far; set: where the next begins."""
+        return self._epoch, self._n_yielded
+
+    @position.setter
+    def position(self, position: tuple[int, int]) -> None:
+        requests: Any = self.sampler
+        requests.epoch, requests.first_batch = position
+        self._epoch, self._n_yielded = position
+
+
 def batch_loader[B](
     dataset: Dataset[B], requests: Sampler[Request], num_workers: int, pin_memory: bool
-) -> DataLoader[B]:
+) -> BatchLoader[B]:
     """Return a loader that yields a dataset's whole batches, one per request."""
-    return DataLoader(
-        dataset,
-        sampler=requests,
-        batch_size=None,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        # PyTorch takes a seed for its workers at each pass; not from the session's generator.
-        generator=torch.Generator(),
-    )
+    return BatchLoader(dataset, requests, num_workers=num_workers, pin_memory=pin_memory)

@@ -81,15 +81,26 @@ class FileRows(CountRows):
         Returns
         -------
         The three arrays of a CSR matrix: where rows begin, columns, values.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
         """
         self._open()
-        if self._indptr is None:
-            block = sp.csr_array(self._node[start:stop])
-            return block.indptr.astype(np.int64), block.indices, block.data.astype(np.float32)
-        indptr = self._indptr[start : stop + 1]
-        first, last = int(indptr[0]), int(indptr[-1])
-        values = self._values[first:last].astype(np.float32, copy=False)
-        return indptr - first, self._columns[first:last], values
+        try:
+            if self._indptr is None:
+                block = sp.csr_array(self._node[start:stop])
+                return block.indptr.astype(np.int64), block.indices, block.data.astype(np.float32)
+            indptr = self._indptr[start : stop + 1]
+            first, last = int(indptr[0]), int(indptr[-1])
+            values = self._values[first:last].astype(np.float32, copy=False)
+            return indptr - first, self._columns[first:last], values
+        except OSError as error:
+            # What HDF5 says names no file.
+            raise OSError(
+                f"{self.path}: cells {start} to {stop} cannot be read: {error}"
+            ) from error
 
     def select(self, rows: NDArray[np.int64]) -> tuple[Csr, NDArray[np.int64]]:
         unique, positions = np.unique(rows, return_inverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,11 +40,19 @@ class ShuffledRequests(Sampler[Request]):
         Seed of the order and of the draws.
     epoch
         The next epoch's number. It counts up with each pass.
+
+    Attributes
+    ----------
+    epoch
+        The same.
+    first_batch
+        Batch that the next pass begins with, and that pass only.
     """
 
     def __init__(
         self, rows: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: int = 0
     ) -> None:
+        self.first_batch = 0
         self._rows = np.asarray(rows, dtype=np.int64)
         self._batch_size = batch_size
         self._seed = seed
@@ -58,8 +67,10 @@ class ShuffledRequests(Sampler[Request]):
         rng = np.random.default_rng([self._seed, self.epoch])
         order = rng.permutation(self._rows)
         seeds = rng.integers(0, 2**63, size=len(self))
+        first, self.first_batch = self.first_batch, 0
         self.epoch += 1
-        for seed, cells in zip(seeds, np.array_split(order, len(self)), strict=True):
+        batches = zip(seeds, np.array_split(order, len(self)), strict=True)
+        for seed, cells in islice(batches, first, None):
             # Equal shares keep the ranks in step; at most world_size - 1 cells stand twice.
             share = -(-len(cells) // world_size)
             mine = np.resize(cells, share * world_size)[rank::world_size]
@@ -95,6 +106,7 @@ class OrderedRequests(Sampler[Request]):
         lengths: NDArray[np.int64] | None = None,
         window: int = 32,
     ) -> None:
+        self.epoch = self.first_batch = 0  # every pass is the same, and whole
         self._rows = np.asarray(rows, dtype=np.int64)
         self._batch_size = batch_size
         self._seed = seed

@@ -33,6 +33,8 @@ class CsrArrays(Protocol):
 
 # Counts below this share one slot a cell; larger or fractional ones get a slot of their own.
 _N_SLOTS = 1024
+# Most counts of a cell are below this.
+_N_SMALL = 16
 # A part of a batch has at least this many cells, and padding of at most about this share.
 _MIN_PART, _SHRINK = 16, 0.8
 
@@ -46,8 +48,8 @@ class Tokenizer:
     context
         Largest number of genes a cell keeps; ``None`` keeps all of them.
     target_sum
-        c_norm of eq. 2: x~ = log(1 + x / sum(x) * target_sum), the sum over the cell's genes that
-        are in the vocabulary.
+        c_norm of eq. 2: x~ = log(1 + x / sum(x) * target_sum), the sum over all the cell's genes,
+        those that the vocabulary lacks too.
     mask_fraction
         Share of a cell's tokens to mask. A cell with any token has at least one masked, unless the
         share is 0.
@@ -88,6 +90,7 @@ class Tokenizer:
         rows: NDArray[np.int64],
         gene_map: NDArray[np.int64],
         seed: int = 0,
+        depths: NDArray[np.float64] | None = None,
     ) -> TokenBatch:
         """Tokenise rows of a sparse matrix.
 
@@ -101,6 +104,8 @@ class Tokenizer:
             Vocabulary index of each column, -1 where the vocabulary lacks it; ``(n_genes,)``.
         seed
             Seed of the draw and of the mask.
+        depths
+            Sum of each cell's counts, where `counts` lack some of its genes; shape ``(n_all,)``.
         """
         out: tuple[Any, ...] = _tokenize(
             counts.indptr,
@@ -114,8 +119,9 @@ class Tokenizer:
             self.quantile_bins,
             self.draw == "top",
             np.uint64(seed % 2**64),
+            np.zeros(0) if depths is None else depths,
         )
-        genes, value_index, normalized, raw, bins, lengths, n_masked, depths = out
+        genes, value_index, normalized, raw, bins, lengths, n_masked, depths, totals = out
         return TokenBatch(
             genes=torch.from_numpy(genes),
             value_index=torch.from_numpy(value_index),
@@ -126,6 +132,7 @@ class Tokenizer:
             n_masked=torch.from_numpy(n_masked),
             cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
             depths=torch.from_numpy(depths),
+            totals=torch.from_numpy(totals),
             is_padded=bool((lengths < genes.shape[1]).any()),
             max_masked=int(n_masked.max(initial=0)),
             parts=_parts(lengths),
@@ -157,14 +164,18 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     n_bins,
     top,
     seed,
+    given_depths,
 ):
     n_cells = len(rows)
     found, depths = _measure(indptr, indices, data, rows, gene_map)
+    if len(given_depths):
+        depths = given_depths[rows]
     lengths = np.minimum(found, context)
     width = max(1, lengths.max()) if n_cells else 1
     genes = np.zeros((n_cells, width), np.int64)
     value_index = np.zeros((n_cells, width), np.int64)
     n_masked = np.zeros(n_cells, np.int64)
+    totals = np.zeros(n_cells, np.float64)
 
     # Slot 0 exists in any batch, so that padding has something to point to.
     n_values = 0
@@ -185,6 +196,8 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         kept = lengths[cell]
         if n == 0:
             continue
+        scale = target_sum / depths[cell]
+        totals[cell] = _log_sum(cell_counts[:n], scale)
         edges = _quantile_edges(cell_counts[:n], n_bins)
         if mask_fraction > 0:
             n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))
@@ -201,7 +214,6 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
                     keys[:kept], cell_genes[:kept], cell_counts[:kept], n_masked[cell]
                 )
 
-        scale = target_sum / depths[cell]
         for i in range(kept):
             count = cell_counts[i]
             genes[cell, i] = cell_genes[i]
@@ -230,20 +242,34 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         lengths,
         n_masked,
         depths.astype(np.float32),
+        totals.astype(np.float32),
     )
 
 
 @njit(cache=True, nogil=True)
 def _measure(indptr, indices, data, rows, gene_map):  # type: ignore[no-untyped-def]
-    """Count each row's non-zero genes of the vocabulary and sum their counts."""
+    """Count each row's non-zero genes of the vocabulary, and sum the counts of all its genes."""
     found = np.zeros(len(rows), np.int64)
     depths = np.zeros(len(rows), np.float64)
     for cell in range(len(rows)):
         for j in range(indptr[rows[cell]], indptr[rows[cell] + 1]):
+            depths[cell] += data[j]
             if gene_map[indices[j]] >= 0 and data[j] != 0:
                 found[cell] += 1
-                depths[cell] += data[j]
     return found, depths
+
+
+@njit(cache=True, nogil=True)
+def _log_sum(counts, scale):  # type: ignore[no-untyped-def]
+    """Return the sum of log(1 + count * scale); most counts are small and worked out once."""
+    small = np.empty(_N_SMALL, np.float64)
+    for count in range(_N_SMALL):
+        small[count] = np.log1p(count * scale)
+    total = 0.0
+    for count in counts:
+        whole = count < _N_SMALL and count == np.floor(count)
+        total += small[int(count)] if whole else np.log1p(count * scale)
+    return total
 
 
 @njit(cache=True, nogil=True)

@@ -14,9 +14,10 @@ from scenc.data._dataset import batch_loader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch.utils.data import DataLoader, Sampler
+    from torch.utils.data import Sampler
 
     from scenc.data._batch import TokenBatch
+    from scenc.data._dataset import BatchLoader
     from scenc.data._requests import Request
     from scenc.data._rows import CountRows, Csr
     from scenc.data._tokens import Tokenizer
@@ -153,7 +154,7 @@ class ViewDataset(Dataset[ViewBatch]):
 
     def loader(
         self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
-    ) -> DataLoader[ViewBatch]:
+    ) -> BatchLoader[ViewBatch]:
         """Return a loader that yields whole batches, one per request."""
         return batch_loader(self, requests, num_workers, pin_memory)
 

@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 
 
 class Rows(NamedTuple):
-    """The arrays of a CSR matrix, without scipy's wish to make them all of one type."""
+    """The arrays of a CSR matrix, without scipy's wish to make them all of one type.
+
+    Depths are sums of the cells' counts, also of those that the matrix lacks, ``(n_cells,)``.
+    """
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
     data: NDArray[np.float32]
+    depths: NDArray[np.float64]
 
 
-NO_ROWS = Rows(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+NO_ROWS = Rows(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Window:
         """Make one batch, its longest cells first."""
         rows = batch.positions
         rows = rows[np.argsort(-np.diff(self.counts.indptr)[rows], kind="stable")]
-        made = tokenizer(self.counts, rows, np.arange(self.n_genes), batch.seed)
+        made = tokenizer(self.counts, rows, np.arange(self.n_genes), batch.seed, self.counts.depths)
         return made.at_cells(self.cells[rows])
 
 
@@ -149,8 +153,8 @@ class FileReader(WindowReader):
             blocks.append(block)
         if not blocks:
             return NO_ROWS
-        lengths, genes, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        return Rows(np.concatenate([[0], np.cumsum(lengths)]), genes, values)
+        lengths, *rest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        return Rows(np.concatenate([[0], np.cumsum(lengths)]), *rest)
 
 
 def _neighbours(files: NDArray[np.int64], rows: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -168,8 +172,8 @@ def _neighbours(files: NDArray[np.int64], rows: NDArray[np.int64]) -> list[tuple
 def keep_known(indptr, indices, values, rows, gene_map):  # type: ignore[no-untyped-def]
     """Take rows of a CSR matrix over to a vocabulary, without zeros and unknown genes.
 
-    Returns the rows' lengths, the vocabulary's indices and the values; None where a column does
-    not exist.
+    Returns the rows' lengths, the vocabulary's indices, the values, and the sums of all values of
+    each row; None where a column does not exist.
     """
     room = 0
     for row in rows:
@@ -177,6 +181,7 @@ def keep_known(indptr, indices, values, rows, gene_map):  # type: ignore[no-unty
     lengths = np.zeros(len(rows), np.int64)
     genes = np.empty(room, np.int32)
     kept = np.empty(room, np.float32)
+    depths = np.zeros(len(rows), np.float64)
     n = 0
     for i in range(len(rows)):
         before = n
@@ -184,9 +189,10 @@ def keep_known(indptr, indices, values, rows, gene_map):  # type: ignore[no-unty
             column = indices[j]
             if column < 0 or column >= len(gene_map):
                 return None
+            depths[i] += values[j]
             if gene_map[column] >= 0 and values[j] != 0:
                 genes[n] = gene_map[column]
                 kept[n] = values[j]
                 n += 1
         lengths[i] = n - before
-    return lengths, genes[:n], kept[:n]
+    return lengths, genes[:n], kept[:n], depths

@@ -9,7 +9,7 @@ from scvi.model.base import BaseModelClass
 
 from scenc.data import Tokenizer
 from scenc.genes import match
-from scenc.model._cells import read_cells, rna_of
+from scenc.model._cells import read_cells, read_streamed, rna_of, streamed_batches
 from scenc.model._fields import gene_names
 from scenc.model._presets import get_preset
 
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from scenc.data import CellModule
     from scenc.genes import GeneMatch
     from scenc.model._cells import Cells
     from scenc.nn import CellTransformer, ModelConfig
     from scenc.train import TrainConfig
+
+# Cells of many files that a model looks at before training.
+_N_STREAMED = 20_000
 
 
 class ModelBase(BaseModelClass):
@@ -54,6 +58,7 @@ class ModelBase(BaseModelClass):
     test_indices_: NDArray[Any] | None
     registry_: dict[str, Any]
     _adata: AnnData | MuData | None
+    _datamodule: CellModule | None = None
     _n_epochs: int
     _n_steps: int
 
@@ -142,7 +147,8 @@ class ModelBase(BaseModelClass):
         """Return the cells the model was made with, lined up with its vocabulary."""
         if self._adata is None:
             raise ValueError(
-                "The model was loaded without data: pass adata here, or call model.attach(adata)."
+                "The model has no AnnData of its own: pass adata here, or call "
+                "model.attach(adata). (Files: model.embed_files(files, out).)"
             )
         # Looked at anew each time: the user may have changed the counts since the last call.
         return read_cells(rna_of(self._adata, self._setup_args), self._setup_args, self.vocabulary)
@@ -151,6 +157,34 @@ class ModelBase(BaseModelClass):
         """Return the experimental batch of each training cell, as a number."""
         codes = self._adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)
         return np.asarray(codes).reshape(-1).astype(np.int64)
+
+    def _starting_cells(self) -> Cells:
+        """Return cells to start from: all of the data, or a sample of what is streamed."""
+        if self._datamodule is None:
+            return self._training_cells()
+        return read_streamed(self._datamodule, self._sampled())
+
+    def _starting_batches(self) -> NDArray[np.int64]:
+        """Return the experimental batches of the starting cells."""
+        if self._datamodule is None:
+            return self._batches()
+        return streamed_batches(self._datamodule)[self._sampled()]
+
+    def _sampled(self) -> NDArray[np.int64]:
+        """Return numbers of streamed cells to start from, if the settings want any."""
+        assert self._datamodule is not None
+        config = self.config
+        if not (
+            config.n_top_genes is not None
+            or config.gene_init == "spectral"
+            or config.pooling == "expression"
+            or (config.expression_encoder == "hard" and config.hard_edges == "global")
+        ):
+            return np.zeros(0, np.int64)
+        chunks = self._datamodule.chunks()
+        order = np.random.default_rng(config.seed).permutation(len(chunks.sizes))
+        n_chunks = 1 + int(np.searchsorted(np.cumsum(chunks.sizes[order]), _N_STREAMED))
+        return np.concatenate([chunks.cells(int(chunk)) for chunk in np.sort(order[:n_chunks])])
 
     def _query_cells(self, adata: AnnData | MuData) -> Cells:
         """Return cells to embed, lined up with the model's vocabulary."""

@@ -2,21 +2,22 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from mudata import MuData
 
+from scenc.data import open_rows
 from scenc.genes import match
 from scenc.model._fields import gene_names, inspect_counts, open_counts
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scenc.data import CountRows
+    from scenc.data import CellModule, CountRows
     from scenc.genes import GeneMatch
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,14 @@ class Cells:
     def n_cells(self) -> int:
         """Number of cells."""
         return self.rows.shape[0]
+
+    def with_genes(self, kept: NDArray[np.bool_]) -> Cells:
+        """Line the counts up with some of the vocabulary's genes."""
+        place = np.where(kept, np.cumsum(kept) - 1, -1)
+        known = self.gene_map >= 0
+        gene_map = np.full(len(self.gene_map), -1)
+        gene_map[known] = place[self.gene_map[known]]
+        return replace(self, gene_map=gene_map)
 
 
 def rna_of(data: AnnData | MuData, setup_args: dict[str, Any]) -> AnnData:
@@ -99,6 +108,35 @@ def read_cells(
     check_coverage(found)
     positions = found.positions.astype(np.int64)
     return Cells(open_counts(adata, layer), positions, check.n_genes, adata.obs_names, found)
+
+
+def read_streamed(datamodule: CellModule, cells: NDArray[np.int64]) -> Cells:
+    """Read cells of many files into memory, lined up with the datamodule's vocabulary.
+
+    Parameters
+    ----------
+    datamodule
+        The cells' files.
+    cells
+        Numbers of the cells, ascending.
+    """
+    counts = datamodule.counts(cells)
+    # The last column stands for all other genes of a cell.
+    gene_map = np.append(np.arange(datamodule.n_vars), -1)
+    return Cells(
+        rows=open_rows(counts),
+        gene_map=gene_map,
+        n_genes=np.diff(counts.indptr).astype(np.int64),
+        names=pd.Index(cells.astype(str)),
+        match=match(datamodule.vocabulary, datamodule.vocabulary),
+    )
+
+
+def streamed_batches(datamodule: CellModule) -> NDArray[np.int64]:
+    """Return the experimental batch of each cell of many files, as a number."""
+    if datamodule.batch_key is None:
+        return np.zeros(datamodule.n_obs, np.int64)
+    return np.asarray(datamodule.column(datamodule.batch_key).codes, dtype=np.int64)
 
 
 def check_coverage(found: GeneMatch) -> None:

@@ -94,11 +94,9 @@ def start_network(network: CellTransformer, config: ModelConfig, cells: Cells) -
         vectors[:, : found.loadings.shape[1]] = torch.from_numpy(found.loadings) * n_genes**0.5
         encoder.start_at(vectors)
     if config.pooling == "expression":
-        total = np.asarray(values.sum(axis=1)).ravel()
-        weight = np.divide(1, total, out=np.zeros_like(total), where=total > 0) / len(total)
-        share = torch.from_numpy(np.asarray(values.T @ weight, dtype=np.float32))
+        mean = torch.from_numpy(np.asarray(values.mean(axis=0), dtype=np.float32).ravel())
         with torch.no_grad():
-            network.center.copy_(share @ encoder.table().float())
+            network.center.copy_(mean @ encoder.table().float())
 
 
 def variable_genes(
@@ -151,14 +149,16 @@ def normalise(
 ) -> sp.csr_matrix:
     """Return x~ (eq. 2) of counts lined up with the vocabulary, cells x genes.
 
-    Cells without counts of the vocabulary are rows of zeros.
+    The depth of a cell is that over all its genes, in the vocabulary or not. Cells without counts
+    of the vocabulary are rows of zeros.
     """
     known = np.flatnonzero(gene_map >= 0)
     into = sp.csr_matrix(
         (np.ones(len(known), np.float32), (known, gene_map[known])), (len(gene_map), n_genes)
     )
-    lined_up = sp.csr_matrix(sp.csr_matrix(counts, dtype=np.float32) @ into)
-    depth = np.asarray(lined_up.sum(axis=1)).ravel()
+    rows = sp.csr_matrix(counts, dtype=np.float32)
+    depth = np.asarray(rows.sum(axis=1)).ravel()
+    lined_up = sp.csr_matrix(rows @ into)
     scale = np.divide(target_sum, depth, out=np.zeros_like(depth), where=depth > 0)
     lined_up.data = np.log1p(lined_up.data * np.repeat(scale, np.diff(lined_up.indptr)))
     return lined_up

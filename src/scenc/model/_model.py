@@ -9,6 +9,7 @@ import torch
 
 from scenc.data import OrderedRequests, TokenDataset
 from scenc.model._components import start_network, variable_genes
+from scenc.model._embed_files import EmbedFilesMixin
 from scenc.model._inference import InferenceMixin
 from scenc.model._persistence import PersistenceMixin
 from scenc.model._presets import get_preset
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from scenc.data import CellModule
+    from scenc.model._cells import Cells
     from scenc.model._proteins import Vectors
 
 logger = logging.getLogger(__name__)
@@ -30,7 +33,7 @@ logger = logging.getLogger(__name__)
 _N_EDGE_CELLS = 10_000
 
 
-class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
+class Model(SetupMixin, TrainingMixin, InferenceMixin, EmbedFilesMixin, PersistenceMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
@@ -40,7 +43,7 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
     Parameters
     ----------
     adata
-        Data prepared by `setup_anndata` or `setup_mudata`.
+        Data prepared by `setup_anndata` or `setup_mudata`; ``None``: `datamodule` has the data.
     gene_encoder
         ``"learned"`` or ``"protein"``; see `scenc.nn.ModelConfig`.
     expression_encoder
@@ -57,6 +60,8 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
         alike, beside the prediction of masked expression (`scenc.train.ContrastivePlan`).
         ``"masked"``: the paper's masked expression alone. ``None``: contrastive for ``"small"`` and
         ``"base"``, masked for ``"paper"``.
+    datamodule
+        Cells of many files (`scenc.data.CellFiles`, `scenc.data.CellStore`) instead of `adata`.
     **overrides
         Any other attribute of `scenc.nn.ModelConfig`.
 
@@ -92,42 +97,44 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
 
     def __init__(
         self,
-        adata: AnnData | MuData,
+        adata: AnnData | MuData | None = None,
         gene_encoder: str = "learned",
         expression_encoder: str = "soft",
         preset: str = "small",
         protein_embeddings: Vectors | None = None,
         objective: str | None = None,
+        datamodule: CellModule | None = None,
         **overrides: Any,
     ) -> None:
         chosen = {"gene_encoder": gene_encoder, "expression_encoder": expression_encoder}
         defaults = get_preset(preset, objective).model
         config = ModelConfig.from_dict({**defaults, **chosen, **overrides})
         _check_protein_arguments(config, protein_embeddings)
-        super().__init__(adata)
+        if (adata is None) == (datamodule is None):
+            raise TypeError("scenc.Model takes either adata or datamodule.")
+        super().__init__(adata, registry=None if datamodule is None else datamodule.registry)
+        self._datamodule = datamodule
         genes = pd.Index(self._field_state("X")["column_names"]).astype(str)
-        vectors = None
+        vectors, has_vector = None, np.ones(len(genes), bool)
         if protein_embeddings is not None:
             vectors, has_vector, report = align_vectors(protein_embeddings, genes)
             logger.info("%s", report)
-            if config.protein_missing == "drop":
-                genes, vectors = genes[has_vector], vectors[has_vector]
-                has_vector = has_vector[has_vector]
         self._adopt(config, preset, genes)
-        if config.n_top_genes is not None and config.n_top_genes < len(genes):
-            chosen_genes = self._variable_genes(config.n_top_genes)
-            genes = genes[chosen_genes]
-            if vectors is not None:
-                vectors, has_vector = vectors[chosen_genes], has_vector[chosen_genes]
-            self._adopt(config, preset, genes)
+        cells = self._starting_cells()
+        kept = has_vector if config.protein_missing == "drop" else np.ones(len(genes), bool)
+        if config.n_top_genes is not None and config.n_top_genes < kept.sum():
+            kept = self._variable_genes(cells.with_genes(kept), kept)
+        if not kept.all():
+            cells = cells.with_genes(kept)
+            self._adopt(config, preset, genes[kept])
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(config.seed)
             encoder = None
             if vectors is not None:
                 encoder = ProteinGeneEncoder.from_vectors(
-                    vectors,
+                    vectors[kept],
                     config.d_model,
-                    has_vector=torch.from_numpy(has_vector),
+                    has_vector=torch.from_numpy(has_vector[kept]),
                     missing=config.protein_missing,
                     input_scale=config.protein_input,
                     output=config.protein_output,
@@ -135,14 +142,17 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
                     activation=config.activation,
                     init_std=config.init_std,
                 )
-            self.module = CellTransformer(config, len(genes), encoder, self._global_edges())
-            start_network(self.module, config, self._training_cells())
+            edges = self._global_edges(cells)
+            self.module = CellTransformer(config, len(self.vocabulary), encoder, edges)
+            start_network(self.module, config, cells)
 
-    def _variable_genes(self, n_top: int) -> NDArray[np.bool_]:
+    def _variable_genes(self, cells: Cells, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which genes of the data become the vocabulary."""
-        config, n_genes = self.config, len(self.vocabulary)
-        chosen = variable_genes(
-            self._training_cells(), n_genes, n_top, config.target_sum, self._batches(), config.seed
+        config, n_genes = self.config, int(among.sum())
+        n_top = config.n_top_genes or n_genes
+        chosen = among.copy()
+        chosen[among] = variable_genes(
+            cells, n_genes, n_top, config.target_sum, self._starting_batches(), config.seed
         )
         logger.info(
             "The model knows the %d most variable of %d genes (n_top_genes=None: all).",
@@ -151,12 +161,11 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, PersistenceMixin):
         )
         return chosen
 
-    def _global_edges(self) -> torch.Tensor | None:
+    def _global_edges(self, cells: Cells) -> torch.Tensor | None:
         """Return quantiles of x~ over training cells, where the hard bins want them."""
         config = self.config
         if config.expression_encoder != "hard" or config.hard_edges != "global":
             return None
-        cells = self._training_cells()
         rows = np.random.default_rng(config.seed).permutation(cells.n_cells)[:_N_EDGE_CELLS]
         dataset = TokenDataset(cells.rows, cells.gene_map, self._tokenizer(context=None))
         loader = dataset.loader(OrderedRequests(np.sort(rows), 512))

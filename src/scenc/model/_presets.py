@@ -93,9 +93,9 @@ PRESETS = {
 # Where an objective wants other sizes than the preset's.
 _BOTH = {
     # Each cell is seen twice a step; its views are short, its embedding takes all it has.
-    ("small", "contrastive"): Preset(model={"n_layers": 1, "context": 512}, train={}),
+    ("small", "contrastive"): Preset(model={"n_layers": 1, "context": None}, train={}),
     ("base", "contrastive"): Preset(
-        model={},
+        model={"context": None},
         train={"batch_size": 256, "lr": 5e-4, "cell_visits": 1_000_000, "view_genes": 512},
     ),
 }

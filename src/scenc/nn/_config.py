@@ -78,7 +78,7 @@ class ModelConfig:
         as its gene's vector. ``"random"``: as PyTorch starts them.
     pooling
         What a cell's embedding is: the ``"mean"`` of the last layer's tokens (the paper's), or
-        their mean weighted by x~ (``"expression"``), before the last normalisation, less the
+        their sum weighted by x~ (``"expression"``), before the last normalisation, less the
         average over training cells at the start, and scaled to length 1. With spectral gene
         vectors and zero residuals the untrained embedding is a principal component analysis.
     seed

@@ -151,7 +151,9 @@ class CellTransformer(nn.Module):
         weights = weights / torch.where(total > 0, total, 1)
         pooled = torch.einsum("ct,ctd->cd", weights, stream.float())
         if by_expression:
-            pooled = F.normalize(torch.where(total > 0, pooled - self.center, 0), dim=1)
+            # Scaled as if no gene of the cell had been left out or hidden.
+            pooled = pooled * batch.totals[cells, None] - self.center
+            pooled = F.normalize(torch.where(total > 0, pooled, 0), dim=1)
         return pooled
 
     def _decode(self, stream: torch.Tensor, max_masked: int) -> torch.Tensor:

@@ -1,13 +1,17 @@
 """How networks are trained: settings, plan, schedule, and what watches over a run."""
 
 from scenc.train._callbacks import Curve, NonFiniteLossError
+from scenc.train._checkpoints import CheckpointError, Checkpoints
 from scenc.train._config import TrainConfig
 from scenc.train._contrastive_plan import ContrastivePlan
+from scenc.train._loggers import make_loggers
 from scenc.train._plan import MaskedExpressionPlan, Plan
 from scenc.train._run import fit
 from scenc.train._schedule import warmup_cosine
 
 __all__ = [
+    "CheckpointError",
+    "Checkpoints",
     "ContrastivePlan",
     "Curve",
     "MaskedExpressionPlan",
@@ -15,5 +19,6 @@ __all__ = [
     "Plan",
     "TrainConfig",
     "fit",
+    "make_loggers",
     "warmup_cosine",
 ]

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.loggers import Logger
     from torch.optim import Optimizer
 
 
@@ -78,6 +79,7 @@ class Curves(Callback):
         self._pending: list[torch.Tensor] = []
         self._micro: list[torch.Tensor] = []
         self._seen_step = 0
+        self._loggers: list[Logger] = []
         self.train: dict[int, float] = {}
         self.validation: dict[int, float] = {}
         self.lr: dict[int, float] = {}
@@ -114,6 +116,22 @@ class Curves(Callback):
         """Read what is left."""
         self._read()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was recorded, for a checkpoint."""
+        self._read()
+        kept = {name: dict(getattr(self, name)) for name in ("train", "validation", "lr")}
+        return {**kept, "terms": {k: dict(v) for k, v in self.terms.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
+        self.train, self.validation = state_dict["train"], state_dict["validation"]
+        self.lr, self.terms = state_dict["lr"], state_dict["terms"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count on from where a checkpoint left off."""
+        self._seen_step = trainer.global_step
+        self._loggers = trainer.loggers
+
     def result(self, n_steps: int) -> Curve:
         """Return what was recorded."""
         return Curve(self.train, self.validation, self.lr, n_steps, self.terms)
@@ -128,6 +146,8 @@ class Curves(Callback):
             if not torch.isfinite(torch.tensor(loss)):
                 raise NonFiniteLossError(step)
             self.train[step] = loss
+            for logger in self._loggers:
+                logger.log_metrics({"train_loss": loss, "learning_rate": self.lr[step]}, step)
 
 
 class BestWeights(Callback):
@@ -142,7 +162,8 @@ class BestWeights(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the initial weights, the last good ones should the first epoch fail."""
-        self._keep(pl_module)
+        if self._state is None:
+            self._keep(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if they are the best."""
@@ -150,6 +171,14 @@ class BestWeights(Callback):
         if loss < self.loss:
             self.loss = loss
             self._keep(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights, for a checkpoint."""
+        return {"loss": self.loss, "weights": self._state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
+        self.loss, self._state = state_dict["loss"], state_dict["weights"]
 
     @property
     def has_validated(self) -> bool:
@@ -179,6 +208,7 @@ class Progress(Callback):
         """Open the bar."""
         self._bar = tqdm(
             total=int(trainer.estimated_stepping_batches),
+            initial=trainer.global_step,
             desc="Training",
             unit="step",
             disable=not trainer.is_global_zero,

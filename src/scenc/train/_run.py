@@ -15,19 +15,20 @@ from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, Prog
 from scenc.train._plan import MaskedExpressionPlan, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from torch.utils.data import DataLoader
+    from lightning.pytorch.loggers import Logger
 
     from scenc.nn import CellTransformer
     from scenc.train._callbacks import Curve
+    from scenc.train._checkpoints import Checkpoints
     from scenc.train._config import TrainConfig
 
 
 def fit(
     network: CellTransformer,
-    train: DataLoader[Any],
-    validation: DataLoader[Any] | None,
+    train: Any,
+    validation: Any | None,
     config: TrainConfig,
     *,
     seed: int,
@@ -36,9 +37,12 @@ def fit(
     precision: str = "auto",
     accelerator: str = "auto",
     devices: int | str | list[int] = 1,
+    num_nodes: int = 1,
     strategy: str = "auto",
     early_stopping: bool = True,
     callbacks: Sequence[pl.Callback] = (),
+    checkpoints: Checkpoints | None = None,
+    logger: Logger | Iterable[Logger] | None = None,
     progress_bar: bool = True,
 ) -> Curve:
     """Train a network in place; it ends with the weights of its best validation.
@@ -48,7 +52,7 @@ def fit(
     network
         The network to train.
     train, validation
-        Batches, of the kind the plan wants; without validation the last weights stay.
+        Loaders of batches of the kind the plan wants; without validation the last weights stay.
     config
         Settings.
     seed
@@ -59,10 +63,14 @@ def fit(
         Number of steps of earlier trainings of the same network.
     precision
         A Lightning precision; ``"auto"`` is ``"16-mixed"`` on CUDA and ``"32-true"`` elsewhere.
-    accelerator, devices, strategy, callbacks
+    accelerator, devices, num_nodes, strategy, callbacks
         Passed to `lightning.pytorch.Trainer`.
     early_stopping
         Whether to stop after `TrainConfig.patience` validations without improvement.
+    checkpoints
+        Writes checkpoints, and may have one to go on from.
+    logger
+        Gets the curves as they grow: a logger of Lightning, or several.
     progress_bar
         Whether to show progress.
 
@@ -78,13 +86,18 @@ def fit(
         watchers.append(EarlyStopping(plan.validation_names[0], patience=config.patience))
     if progress_bar:
         watchers.append(Progress())
+    if checkpoints is not None:
+        watchers.append(checkpoints)  # last: what the others keep is in it
     by_step = config.validate_every is not None
     network.train()
+    if checkpoints is not None:
+        checkpoints.go_on(train)
     with _quiet_lightning(), torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
+            num_nodes=num_nodes,
             strategy=strategy,
             precision=_resolve_precision(precision, accelerator),  # type: ignore[arg-type]
             # Without a number, the caller has not said how many cells there are.
@@ -100,7 +113,8 @@ def fit(
             enable_progress_bar=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            logger=False,
+            logger=logger or False,
+            log_every_n_steps=1,
             num_sanity_val_steps=0,
             # Our requests are shared out over ranks already.
             use_distributed_sampler=False,
@@ -108,7 +122,13 @@ def fit(
         failed = True
         try:
             with _survive_interrupt():
-                trainer.fit(plan(network, config), train, validation)
+                trainer.fit(
+                    plan(network, config),
+                    train,
+                    validation,
+                    ckpt_path=checkpoints.path if checkpoints and checkpoints.found else None,
+                    weights_only=True,
+                )
             failed = False
         except NonFiniteLossError as error:
             error.curve = curves.result(trainer.global_step)
@@ -157,6 +177,7 @@ def _quiet_lightning() -> Iterator[None]:
     loggers = [
         logging.getLogger("lightning.pytorch.utilities.rank_zero"),
         logging.getLogger("lightning.pytorch.accelerators.cuda"),
+        logging.getLogger("lightning.pytorch.trainer.connectors.checkpoint_connector"),
     ]
     levels: list[Any] = [log.level for log in loggers]
     for log in loggers:
@@ -165,6 +186,8 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Tokens come from one compiled call a batch: worker processes would only add cost.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # It is: Checkpoints sees to it.
+            warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
             # No validation is a choice of the settings.
             warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
             # Lightning's own use of PyTorch's trees.
