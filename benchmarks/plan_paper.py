@@ -3,14 +3,15 @@
     python benchmarks/plan_paper.py --genes 60000 --gpus 8 --batch-size 128
 
 PyTorch counts the FLOPs of a forward and backward pass over cells of full contexts, and the bytes
-that the pass keeps for its backward half, under mixed precision; nothing is computed for it. Time then
-follows from the throughput that is assumed of a GPU (``--tflops``: sustained, not the data sheet's).
+that the pass keeps for its backward half, under mixed precision; nothing is computed for it. Time
+follows from the throughput that is assumed of a GPU (``--tflops``: sustained, not that of a sheet).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -47,7 +48,12 @@ def measure(config: ModelConfig, n_genes: int) -> dict[str, float]:
     # Shapes only: nothing is computed.
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         network = CellTransformer(config, n_genes)
-        batch = real._map(mode.from_tensor)
+        tensors = {
+            field.name: mode.from_tensor(value)
+            for field in fields(real)
+            if isinstance(value := getattr(real, field.name), torch.Tensor)
+        }
+        batch = replace(real, **tensors)
         with FlopCounterMode(display=False) as counter:
             with (
                 torch.autocast("cpu", torch.bfloat16),

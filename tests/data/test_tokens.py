@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from scenc.data import Tokenizer
+from scenc.data import COUNTED, UNKNOWN, Tokenizer
 
 # Integers below and above the size of the table of distinct counts, and fractions.
 COUNT_VALUES = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 40, 1023, 1024, 70_000, 0.5, 2.5])
@@ -48,9 +48,9 @@ def masked_genes(batch):
 
 def normalised(row, gene_map, target_sum):
     """One cell by the letter of eq. 1 and 2: {gene: (count, x~)}."""
-    depth = sum(float(x) for x in row)
+    depth = sum(float(x) for gene, x in zip(gene_map, row, strict=True) if gene != UNKNOWN)
     return {
-        int(gene): (float(x), np.log(1 + x / depth * target_sum))
+        int(gene): (float(x), np.log(1 + float(x) / depth * target_sum))
         for gene, x in zip(gene_map, row, strict=True)
         if x != 0 and gene >= 0
     }
@@ -71,15 +71,16 @@ def expected_tokens(row, gene_map, target_sum, n_bins):
 @given(counts=COUNT_MATRICES, target_sum=st.sampled_from([1.0, 1e4, 1e6]), data=st.data())
 def test_tokens_equal_a_naive_loop_over_cells(counts, target_sum, data):
     n_genes = counts.shape[1]
-    vocabulary = st.permutations([*range(n_genes), *[-1] * 3]).map(lambda p: p[:n_genes])
-    gene_map = np.array(data.draw(vocabulary))
+    columns = [*range(n_genes), UNKNOWN, UNKNOWN, COUNTED, COUNTED]
+    gene_map = np.array(data.draw(st.permutations(columns))[:n_genes])
     n_bins = data.draw(st.integers(2, 12))
 
     batch = tokenize(counts, gene_map=gene_map, target_sum=target_sum, quantile_bins=n_bins)
 
     expected = [expected_tokens(row, gene_map, target_sum, n_bins) for row in counts]
     assert tokens_of(batch) == expected
-    np.testing.assert_allclose(batch.depths, counts.sum(axis=1, dtype=np.float64), rtol=1e-6)
+    known = counts[:, gene_map != UNKNOWN].sum(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(batch.depths, known, rtol=1e-6)
     cells = [normalised(row, gene_map, target_sum) for row in counts]
     totals = [sum(value for _, value in cell.values()) for cell in cells]
     np.testing.assert_allclose(batch.totals, totals, rtol=1e-5)
@@ -117,7 +118,7 @@ def test_the_sum_of_x_tells_of_genes_that_were_not_drawn():
 
 def test_depths_can_be_told_where_genes_were_left_out_before():
     counts = np.arange(1, 41, dtype=np.float32).reshape(2, 20)
-    whole = tokenize(counts, gene_map=np.r_[np.arange(5), [-1] * 15])
+    whole = tokenize(counts, gene_map=np.r_[np.arange(5), [COUNTED] * 15])
     cut = sp.csr_matrix(counts[:, :5])
     told = Tokenizer()(cut, np.array([1, 0]), np.arange(5), depths=counts.sum(axis=1, dtype=float))
     assert tokens_of(told) == tokens_of(whole)[::-1]

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+from scenc.data import COUNTED
 from scenc.model import Model
 from scenc.model._components import find_components, normalise, sample, variable_genes
 from scenc.model._neighborhoods import _balanced_odds, find_neighborhoods
@@ -37,10 +38,10 @@ def test_components_are_those_of_a_dense_pca(adata, cells):
 
 def test_normalised_values_follow_the_vocabulary(adata):
     gene_map = np.full(adata.n_vars, -1)
-    gene_map[[3, 1, 7]] = [0, 1, 2]
+    gene_map[[3, 1, 7, 20]] = [0, 1, 2, COUNTED]
     found = normalise(adata.X, gene_map, 3, 1e4).toarray()
     counts = adata.X.toarray()[:, [3, 1, 7]]
-    depths = np.asarray(adata.X.sum(axis=1))  # of the whole cells
+    depths = np.asarray(adata.X[:, [3, 1, 7, 20]].sum(axis=1))
     expected = np.log1p(counts / np.maximum(depths, 1) * 1e4)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 

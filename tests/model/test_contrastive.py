@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 
 from scenc.data import ViewDataset
@@ -157,3 +160,21 @@ def test_cells_of_the_test_set_have_no_part_in_training(model, monkeypatch):
     assert len(model.test_indices) == 48
     assert not {*seen} & {*model.test_indices.tolist()}
     assert {*seen} >= {*model.train_indices.tolist()}
+
+
+def test_genes_that_vary_little_count_for_the_depth_and_strangers_do_not(adata, tmp_path):
+    Model.setup_anndata(adata)
+    model = Model(adata, objective="contrastive", n_top_genes=20, **SIZES)
+    assert set(model.vocabulary) | set(model.counted) == set(adata.var_names)
+    assert len(model.counted) == 40
+    model.is_trained = True
+    expected = model.get_latent_representation(key_added=None)
+
+    others = adata[:, model.counted].X.sum(axis=1)
+    counts = sp.hstack([adata[:, model.vocabulary].X, others, sp.csr_matrix(others * 3)]).tocsr()
+    names = [*model.vocabulary, model.counted[7], "stranger"]
+    query = anndata.AnnData(counts.astype(np.float32), var=pd.DataFrame(index=names))
+    model.save(tmp_path / "model")
+    for each in (model, Model.load(tmp_path / "model")):
+        found = each.get_latent_representation(query, key_added=None)
+        np.testing.assert_allclose(found, expected, atol=1e-5)

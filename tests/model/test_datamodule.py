@@ -189,6 +189,7 @@ def test_a_model_of_an_anndata_trains_on_files_too(joined, cells):
 def test_counts_in_memory_are_those_of_an_anndata(make_cells, joined):
     genes = joined.var_names[5:35].tolist()
     cells = make_cells(genes=genes)
+    cells.use_vocabulary(genes, joined.var_names.drop(genes))
     rows = np.arange(3, 200, 7)
     streamed = read_streamed(cells, rows)
     values = sample(streamed, len(genes), 1e4, seed=0).toarray()

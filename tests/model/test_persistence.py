@@ -78,9 +78,9 @@ def test_an_untrained_model_stays_untrained(adata, make_model, tmp_path):
 
 def test_a_model_without_data_asks_for_them(trained, folder, adata):
     loaded = Model.load(folder)
-    with pytest.raises(ValueError, match="loaded without data"):
+    with pytest.raises(ValueError, match="no AnnData of its own"):
         loaded.get_latent_representation()
-    with pytest.raises(ValueError, match="loaded without data"):
+    with pytest.raises(ValueError, match="no AnnData of its own"):
         loaded.train(enable_progress_bar=False)
     loaded.attach(adata)
     np.testing.assert_array_equal(

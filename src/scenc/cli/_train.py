@@ -42,6 +42,9 @@ def train(
     validation_size: Annotated[float, typer.Option(help="Share of cells to validate on.")] = 0.1,
     max_epochs: Annotated[int | None, typer.Option(help="Passes over the cells.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cells a batch and device.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Batches whose gradients make one optimizer step.")
+    ] = None,
     devices: Annotated[int, typer.Option(help="GPUs or processes of each machine.")] = 1,
     nodes: Annotated[int, typer.Option(help="Number of machines.")] = 1,
     strategy: Annotated[str, typer.Option(help="Lightning's, such as ddp.")] = "auto",
@@ -88,6 +91,7 @@ def train(
     model.train(
         max_epochs=max_epochs,
         batch_size=batch_size,
+        accumulate_grad_batches=accumulate,
         devices=devices,
         num_nodes=nodes,
         strategy=strategy,
@@ -97,7 +101,7 @@ def train(
         resume=resume,
         logger="csv",
     )
-    if rank_zero_only.rank == 0:
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # set by Lightning
         model.save(out, overwrite=overwrite)
         typer.echo(f"wrote {out}; checkpoints and curves are in {checkpoints}")
 

@@ -12,10 +12,13 @@ from scenc.data._recover import recover_counts
 from scenc.data._requests import OrderedRequests, Request, ShuffledRequests
 from scenc.data._rows import CountRows, open_rows
 from scenc.data._store import build_store
-from scenc.data._tokens import Tokenizer
+from scenc.data._tokens import COUNTED, UNKNOWN, Tokenizer
 from scenc.data._views import Neighborhoods, ViewBatch, ViewDataset, thin
+from scenc.data._vocabulary import map_genes
 
 __all__ = [
+    "COUNTED",
+    "UNKNOWN",
     "BatchLoader",
     "CellFiles",
     "CellFilesError",
@@ -37,6 +40,7 @@ __all__ = [
     "ViewDataset",
     "build_store",
     "check_counts",
+    "map_genes",
     "open_rows",
     "recover_counts",
     "thin",

@@ -63,10 +63,8 @@ class StoreReader(WindowReader):
         The store's data sets, as open zarr groups.
     n_cells
         Number of cells of each.
-    depths
-        Sum of each cell's counts over all its genes, stored or not.
     gene_map
-        Vocabulary index of each gene of the store, -1 where the vocabulary lacks it.
+        Vocabulary index of each gene of the store, or what else it is (`Tokenizer`).
     n_genes
         Number of genes of the vocabulary.
     """
@@ -75,12 +73,10 @@ class StoreReader(WindowReader):
         self,
         groups: Sequence[Any],
         n_cells: NDArray[np.int64],
-        depths: NDArray[np.float64],
         gene_map: NDArray[np.int64],
         n_genes: int,
     ) -> None:
         super().__init__(n_cells, n_genes)
-        self._depths = depths
         self._gene_map = gene_map.astype(np.int32)
         self._as_stored = np.array_equal(gene_map, np.arange(n_genes))
         self._sampler = _one_request()
@@ -97,10 +93,10 @@ class StoreReader(WindowReader):
         matrix = batch["X"]
         indptr = matrix.indptr.astype(np.int64)
         data = matrix.data.astype(np.float32, copy=False)
-        depths = self._depths[cells]
         if self._as_stored:
+            depths = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
             return Rows(indptr, matrix.indices, data, depths)
-        lengths, genes, values, _ = keep_known(
+        lengths, genes, values, depths = keep_known(
             indptr, matrix.indices, data, np.arange(len(cells)), self._gene_map
         )
         return Rows(np.concatenate([[0], np.cumsum(lengths)]), genes, values, depths)

@@ -40,7 +40,7 @@ class TokenBatch:
     cells
         Row of each cell in its source, shape ``(n_cells,)``.
     depths
-        Sum of each cell's counts over all its genes, shape ``(n_cells,)``.
+        Sum of each cell's counts that eq. 2 divides by, shape ``(n_cells,)``.
     totals
         Sum of x~ over the cell's genes of the vocabulary, kept as tokens or not, ``(n_cells,)``.
     is_padded

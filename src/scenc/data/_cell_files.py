@@ -21,7 +21,7 @@ from scenc.data._file_report import CellFilesError, FilesReport
 from scenc.data._source import look_into
 from scenc.data._split import TRAIN, split_cells
 from scenc.data._tokens import Tokenizer
-from scenc.data._vocabulary import build_vocabulary, match_all
+from scenc.data._vocabulary import build_vocabulary, map_genes, match_all
 from scenc.data._window import FileReader
 
 if TYPE_CHECKING:
@@ -166,13 +166,17 @@ class CellFiles(CellModule):
         trained = np.bincount(owners[self.roles == TRAIN], minlength=len(self.paths))
         self._weights = file_weights(weights, trained)
 
-    def use_vocabulary(self, genes: Sequence[str] | pd.Index[str]) -> None:
+    def use_vocabulary(
+        self, genes: Sequence[str] | pd.Index[str], counted: Sequence[str] | pd.Index[str] = ()
+    ) -> None:
         """Line the files up with another vocabulary, such as that of a model.
 
         Parameters
         ----------
         genes
             The genes.
+        counted
+            Further genes, which count for a cell's depth only.
 
         Raises
         ------
@@ -189,7 +193,10 @@ class CellFiles(CellModule):
             raise CellFilesError(self.report)
         self.vocabulary = vocabulary
         self.matches = matches
-        maps = [found.positions.astype(np.int64) for found in matches]
+        maps = [
+            map_genes(source.genes, found, counted)
+            for source, found in zip(self._sources, matches, strict=True)
+        ]
         rows = [source.rows for source in self._sources if source.rows is not None]
         self._reader = FileReader(rows, maps, len(vocabulary))
 

@@ -72,7 +72,9 @@ class CellModule(LightningDataModule):
     seed: int
 
     @abstractmethod
-    def use_vocabulary(self, genes: Sequence[str] | pd.Index[str]) -> None:
+    def use_vocabulary(
+        self, genes: Sequence[str] | pd.Index[str], counted: Sequence[str] | pd.Index[str] = ()
+    ) -> None:
         """Line the cells up with another vocabulary, such as that of a model."""
 
     @property
@@ -203,7 +205,7 @@ class CellModule(LightningDataModule):
 
         Returns
         -------
-        Cells x genes of the vocabulary, and one column more: a cell's counts of all other genes.
+        Cells x genes of the vocabulary, and one column more: all else that counts for the depth.
         """
         blocks = []
         for start in range(0, len(cells), self._buffer_size):

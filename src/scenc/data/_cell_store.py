@@ -13,8 +13,9 @@ from scenc.data._annbatch import StoreReader, annbatch
 from scenc.data._arguments import require_sizes
 from scenc.data._cell_module import CellModule
 from scenc.data._split import ROLES, SPLITS
-from scenc.data._store import CARD, DEPTH, FORMAT, PATH, ROW, VERSION
+from scenc.data._store import CARD, FORMAT, PATH, ROW, VERSION
 from scenc.data._tokens import Tokenizer
+from scenc.data._vocabulary import map_genes
 from scenc.genes import match
 
 if TYPE_CHECKING:
@@ -105,16 +106,19 @@ class CellStore(CellModule):
         self.roles = np.repeat([ROLES[split] for split, _ in sizes], self._n_cells).astype(np.int8)
         self._groups = _open_groups(self.path, card["sizes"])
         self._columns = {key: self._read_column(key) for key in card["columns"]}
-        self._depths = self._read_numbers(DEPTH)
         self.use_vocabulary(self._stored)
 
-    def use_vocabulary(self, genes: Sequence[str] | pd.Index[str]) -> None:
+    def use_vocabulary(
+        self, genes: Sequence[str] | pd.Index[str], counted: Sequence[str] | pd.Index[str] = ()
+    ) -> None:
         """Line the store up with another vocabulary, such as that of a model.
 
         Parameters
         ----------
         genes
             The genes.
+        counted
+            Further genes, which count for a cell's depth only.
 
         Raises
         ------
@@ -127,9 +131,8 @@ class CellStore(CellModule):
             raise ValueError(f"{self.path} shares no gene with the vocabulary. {found}")
         self.vocabulary = vocabulary
         self._positions = found.positions.astype(np.int64)
-        self._reader = StoreReader(
-            self._groups, self._n_cells, self._depths, self._positions, len(vocabulary)
-        )
+        gene_map = map_genes(self._stored, found, counted)
+        self._reader = StoreReader(self._groups, self._n_cells, gene_map, len(vocabulary))
 
     @property
     def measured(self) -> NDArray[np.bool_]:
@@ -152,11 +155,8 @@ class CellStore(CellModule):
         -------
         The columns ``src_path`` and ``src_row``.
         """
-        rows = self._read_numbers(ROW)
+        rows = np.concatenate([read_elem(group["obs"][ROW]) for group in self._groups])
         return pd.DataFrame({PATH: self._read_column(PATH)[cells], ROW: rows[cells]})
-
-    def _read_numbers(self, key: str) -> NDArray[Any]:
-        return np.concatenate([read_elem(group["obs"][key]) for group in self._groups])
 
     def _read_column(self, key: str) -> pd.Categorical:
         columns = [pd.Categorical(read_elem(group["obs"][key])) for group in self._groups]

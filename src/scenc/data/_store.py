@@ -29,8 +29,8 @@ FORMAT, VERSION = "scenc-store", 1
 CARD = "scenc.json"
 # What annbatch knows its collections by.
 COLLECTION = {"encoding-type": "annbatch-preshuffled", "encoding-version": "0.1.0"}
-# Columns of obs: where a cell is from, and the sum of its counts over all genes of its file.
-PATH, ROW, DEPTH = "src_path", "src_row", "src_depth"
+# Columns of obs that say where a cell is from.
+PATH, ROW = "src_path", "src_row"
 
 
 def build_store(
@@ -179,7 +179,6 @@ class _Writer:
             {
                 PATH: pd.Categorical.from_codes(files, pd.Index(self._cells.paths)),
                 ROW: in_file,
-                DEPTH: window.counts.depths[rows],
                 **{key: self._cells.column(key)[cells] for key in self._cells.keys},
             },
             index=np.char.add(np.char.add(files.astype(str), ":"), in_file.astype(str)),

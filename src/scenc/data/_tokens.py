@@ -33,6 +33,8 @@ class CsrArrays(Protocol):
 
 # Counts below this share one slot a cell; larger or fractional ones get a slot of their own.
 _N_SLOTS = 1024
+# What a column is that is no gene of the vocabulary: left out altogether, or counted for the depth.
+UNKNOWN, COUNTED = -1, -2
 # Most counts of a cell are below this.
 _N_SMALL = 16
 # A part of a batch has at least this many cells, and padding of at most about this share.
@@ -48,8 +50,8 @@ class Tokenizer:
     context
         Largest number of genes a cell keeps; ``None`` keeps all of them.
     target_sum
-        c_norm of eq. 2: x~ = log(1 + x / sum(x) * target_sum), the sum over all the cell's genes,
-        those that the vocabulary lacks too.
+        c_norm of eq. 2: x~ = log(1 + x / sum(x) * target_sum), the sum over the cell's genes of the
+        vocabulary, and those that count for the depth only.
     mask_fraction
         Share of a cell's tokens to mask. A cell with any token has at least one masked, unless the
         share is 0.
@@ -101,11 +103,12 @@ class Tokenizer:
         rows
             Rows to read, shape ``(n_cells,)``.
         gene_map
-            Vocabulary index of each column, -1 where the vocabulary lacks it; ``(n_genes,)``.
+            Vocabulary index of each column, `UNKNOWN` where the vocabulary lacks it, `COUNTED`
+            where the column counts for the depth nevertheless; shape ``(n_genes,)``.
         seed
             Seed of the draw and of the mask.
         depths
-            Sum of each cell's counts, where `counts` lack some of its genes; shape ``(n_all,)``.
+            Depth of each cell, where `counts` lack some of its genes; shape ``(n_all,)``.
         """
         out: tuple[Any, ...] = _tokenize(
             counts.indptr,
@@ -248,13 +251,15 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
 
 @njit(cache=True, nogil=True)
 def _measure(indptr, indices, data, rows, gene_map):  # type: ignore[no-untyped-def]
-    """Count each row's non-zero genes of the vocabulary, and sum the counts of all its genes."""
+    """Count each row's non-zero genes of the vocabulary, and sum what counts for its depth."""
     found = np.zeros(len(rows), np.int64)
     depths = np.zeros(len(rows), np.float64)
     for cell in range(len(rows)):
         for j in range(indptr[rows[cell]], indptr[rows[cell] + 1]):
-            depths[cell] += data[j]
-            if gene_map[indices[j]] >= 0 and data[j] != 0:
+            gene = gene_map[indices[j]]
+            if gene != UNKNOWN:
+                depths[cell] += data[j]
+            if gene >= 0 and data[j] != 0:
                 found[cell] += 1
     return found, depths
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from scenc.data._tokens import COUNTED, UNKNOWN
 from scenc.genes import match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from scenc.genes import GeneMatch
 
@@ -53,6 +56,31 @@ def match_all(
     """Line each file's genes up with a vocabulary; equal lists are looked at once."""
     found = {_key(own): match(own, vocabulary) for own in _distinct(lists)}
     return [found[_key(own)] for own in lists]
+
+
+def map_genes(
+    names: pd.Index[str], found: GeneMatch, counted: Sequence[str] | pd.Index[str]
+) -> NDArray[np.int64]:
+    """Say what each column of counts is: a gene of the vocabulary, counted only, or unknown.
+
+    Parameters
+    ----------
+    names
+        Names of the columns.
+    found
+        How they match the vocabulary.
+    counted
+        Further genes, which count for a cell's depth only.
+
+    Returns
+    -------
+    What `Tokenizer` takes as gene map.
+    """
+    gene_map = found.positions.astype(np.int64)
+    if len(counted):
+        others = match(names, pd.Index(counted).astype(str)).positions
+        gene_map[(gene_map == UNKNOWN) & (others >= 0)] = COUNTED
+    return gene_map
 
 
 def _distinct(lists: Sequence[pd.Index[str]]) -> list[pd.Index[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from scenc.data._file_rows import runs
+from scenc.data._tokens import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class Rows(NamedTuple):
     """The arrays of a CSR matrix, without scipy's wish to make them all of one type.
 
-    Depths are sums of the cells' counts, also of those that the matrix lacks, ``(n_cells,)``.
+    Depths are sums of the cells' counts, also of genes that the matrix lacks but that count for
+    them, shape ``(n_cells,)``.
     """
 
     indptr: NDArray[np.int64]
@@ -128,7 +130,7 @@ class FileReader(WindowReader):
     files
         The files' counts.
     gene_maps
-        Per file, the vocabulary index of each of its genes, -1 where the vocabulary lacks it.
+        Per file, the vocabulary index of each of its genes, or what else it is (`Tokenizer`).
     n_genes
         Number of genes of the vocabulary.
     """
@@ -172,8 +174,8 @@ def _neighbours(files: NDArray[np.int64], rows: NDArray[np.int64]) -> list[tuple
 def keep_known(indptr, indices, values, rows, gene_map):  # type: ignore[no-untyped-def]
     """Take rows of a CSR matrix over to a vocabulary, without zeros and unknown genes.
 
-    Returns the rows' lengths, the vocabulary's indices, the values, and the sums of all values of
-    each row; None where a column does not exist.
+    Returns the rows' lengths, the vocabulary's indices, the values, and the rows' depths; None
+    where a column does not exist.
     """
     room = 0
     for row in rows:
@@ -189,9 +191,11 @@ def keep_known(indptr, indices, values, rows, gene_map):  # type: ignore[no-unty
             column = indices[j]
             if column < 0 or column >= len(gene_map):
                 return None
-            depths[i] += values[j]
-            if gene_map[column] >= 0 and values[j] != 0:
-                genes[n] = gene_map[column]
+            gene = gene_map[column]
+            if gene != UNKNOWN:
+                depths[i] += values[j]
+            if gene >= 0 and values[j] != 0:
+                genes[n] = gene
                 kept[n] = values[j]
                 n += 1
         lengths[i] = n - before

@@ -40,6 +40,8 @@ class ModelBase(BaseModelClass):
         Name of the preset they started from.
     vocabulary
         The genes the model knows.
+    counted
+        Genes of the training data beside them, which count for a cell's depth only.
     module
         The network.
     train_config
@@ -49,6 +51,7 @@ class ModelBase(BaseModelClass):
     config: ModelConfig
     preset: str
     vocabulary: pd.Index[str]
+    counted: pd.Index[str]
     module: CellTransformer
     train_config: TrainConfig | None
     is_trained_: bool
@@ -94,19 +97,26 @@ class ModelBase(BaseModelClass):
         config: ModelConfig,
         preset: str,
         vocabulary: pd.Index[str],
+        counted: pd.Index[str],
         network: CellTransformer,
     ) -> Self:
         """Make a model from its parts instead of from data."""
         model = cls.__new__(cls)
         BaseModelClass.__init__(model, registry=registry)
-        model._adopt(config, preset, vocabulary)
+        model._adopt(config, preset, vocabulary, counted)
         model.module = network
         return model
 
-    def _adopt(self, config: ModelConfig, preset: str, vocabulary: pd.Index[str]) -> None:
+    def _adopt(
+        self,
+        config: ModelConfig,
+        preset: str,
+        vocabulary: pd.Index[str],
+        counted: pd.Index[str],
+    ) -> None:
         self.config = config
         self.preset = preset
-        self.vocabulary = vocabulary
+        self.vocabulary, self.counted = vocabulary, counted
         self.train_config = None
         self._train_defaults = get_preset(preset, config.objective).train
         self._n_epochs = self._n_steps = 0
@@ -151,7 +161,7 @@ class ModelBase(BaseModelClass):
                 "model.attach(adata). (Files: model.embed_files(files, out).)"
             )
         # Looked at anew each time: the user may have changed the counts since the last call.
-        return read_cells(rna_of(self._adata, self._setup_args), self._setup_args, self.vocabulary)
+        return self._read(self._adata)
 
     def _batches(self) -> NDArray[np.int64]:
         """Return the experimental batch of each training cell, as a number."""
@@ -190,7 +200,11 @@ class ModelBase(BaseModelClass):
         """Return cells to embed, lined up with the model's vocabulary."""
         if adata is self._adata:
             return self._training_cells()
-        return read_cells(rna_of(adata, self._setup_args), self._setup_args, self.vocabulary)
+        return self._read(adata)
+
+    def _read(self, adata: AnnData | MuData) -> Cells:
+        settings = self._setup_args
+        return read_cells(rna_of(adata, settings), settings, self.vocabulary, self.counted)
 
     def _tokenizer(self, mask_fraction: float = 0.0, **changes: Any) -> Tokenizer:
         """Return the tokenizer the network was made for."""

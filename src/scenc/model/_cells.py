@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from scenc.data import open_rows
+from scenc.data import COUNTED, map_genes, open_rows
 from scenc.genes import match
 from scenc.model._fields import gene_names, inspect_counts, open_counts
 
@@ -35,7 +35,7 @@ class Cells:
     rows
         The counts.
     gene_map
-        Vocabulary index of each column, -1 where the vocabulary lacks it, ``(n_genes,)``.
+        Vocabulary index of each column, or what else it is (`scenc.data.Tokenizer`).
     n_genes
         Number of non-zero genes of each cell, in the vocabulary or not, ``(n_cells,)``.
     names
@@ -55,11 +55,19 @@ class Cells:
         """Number of cells."""
         return self.rows.shape[0]
 
-    def with_genes(self, kept: NDArray[np.bool_]) -> Cells:
-        """Line the counts up with some of the vocabulary's genes."""
-        place = np.where(kept, np.cumsum(kept) - 1, -1)
+    def with_genes(self, kept: NDArray[np.bool_], others: int) -> Cells:
+        """Line the counts up with some of the vocabulary's genes.
+
+        Parameters
+        ----------
+        kept
+            Which genes of the vocabulary stay, shape ``(n_vocabulary,)``.
+        others
+            What the others become: `scenc.data.UNKNOWN` or `scenc.data.COUNTED`.
+        """
+        place = np.where(kept, np.cumsum(kept) - 1, others)
         known = self.gene_map >= 0
-        gene_map = np.full(len(self.gene_map), -1)
+        gene_map = self.gene_map.copy()
         gene_map[known] = place[self.gene_map[known]]
         return replace(self, gene_map=gene_map)
 
@@ -84,6 +92,7 @@ def read_cells(
     adata: AnnData,
     setup_args: dict[str, Any],
     vocabulary: pd.Index[str],
+    counted: pd.Index[str],
 ) -> Cells:
     """Open an AnnData's counts and line its genes up with a vocabulary, by name.
 
@@ -95,6 +104,8 @@ def read_cells(
         What `setup_anndata` or `setup_mudata` was called with.
     vocabulary
         The model's genes.
+    counted
+        Further genes, which count for a cell's depth only.
 
     Raises
     ------
@@ -106,8 +117,8 @@ def read_cells(
     check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
     found = match(names, vocabulary)
     check_coverage(found)
-    positions = found.positions.astype(np.int64)
-    return Cells(open_counts(adata, layer), positions, check.n_genes, adata.obs_names, found)
+    gene_map = map_genes(names, found, counted)
+    return Cells(open_counts(adata, layer), gene_map, check.n_genes, adata.obs_names, found)
 
 
 def read_streamed(datamodule: CellModule, cells: NDArray[np.int64]) -> Cells:
@@ -121,8 +132,8 @@ def read_streamed(datamodule: CellModule, cells: NDArray[np.int64]) -> Cells:
         Numbers of the cells, ascending.
     """
     counts = datamodule.counts(cells)
-    # The last column stands for all other genes of a cell.
-    gene_map = np.append(np.arange(datamodule.n_vars), -1)
+    # The last column stands for all other genes that count.
+    gene_map = np.append(np.arange(datamodule.n_vars), COUNTED)
     return Cells(
         rows=open_rows(counts),
         gene_map=gene_map,

@@ -11,6 +11,8 @@ import scipy.sparse as sp
 import torch
 from sklearn.decomposition import PCA
 
+from scenc.data import UNKNOWN
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -149,15 +151,14 @@ def normalise(
 ) -> sp.csr_matrix:
     """Return x~ (eq. 2) of counts lined up with the vocabulary, cells x genes.
 
-    The depth of a cell is that over all its genes, in the vocabulary or not. Cells without counts
-    of the vocabulary are rows of zeros.
+    Cells without counts of the vocabulary are rows of zeros.
     """
     known = np.flatnonzero(gene_map >= 0)
     into = sp.csr_matrix(
         (np.ones(len(known), np.float32), (known, gene_map[known])), (len(gene_map), n_genes)
     )
     rows = sp.csr_matrix(counts, dtype=np.float32)
-    depth = np.asarray(rows.sum(axis=1)).ravel()
+    depth = np.asarray(rows @ (gene_map != UNKNOWN).astype(np.float32)).ravel()
     lined_up = sp.csr_matrix(rows @ into)
     scale = np.divide(target_sum, depth, out=np.zeros_like(depth), where=depth > 0)
     lined_up.data = np.log1p(lined_up.data * np.repeat(scale, np.diff(lined_up.indptr)))

@@ -92,7 +92,6 @@ class EmbedFilesMixin(ModelBase):
         choose(format, ("h5ad", "zarr"), "format")
         if isinstance(files, CellFiles):
             cells = copy(files)
-            cells.use_vocabulary(self.vocabulary)
         else:
             cells = CellFiles(
                 files,
@@ -102,6 +101,7 @@ class EmbedFilesMixin(ModelBase):
                 validation_size=0.0,
                 progress=progress,
             )
+        cells.use_vocabulary(self.vocabulary, self.counted)
         cells.tokenizer = self._tokenizer()
         cells.batch_size = batch_size or _BATCH_SIZE
         cells.seed = self.config.seed

@@ -43,7 +43,7 @@ class InferenceMixin(ModelBase):
 
         An embedding depends on the model's seed and the cell's own counts only, not on the cells
         beside it, the batch size, the order of cells or genes, or the run. Genes are matched by
-        name; those the model does not know are left out.
+        name; those the training data did not have are left out.
 
         Parameters
         ----------

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scenc.data import OrderedRequests, TokenDataset
+from scenc.data import COUNTED, UNKNOWN, OrderedRequests, TokenDataset
 from scenc.model._components import start_network, variable_genes
 from scenc.model._embed_files import EmbedFilesMixin
 from scenc.model._inference import InferenceMixin
@@ -71,6 +71,8 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, EmbedFilesMixin, Persiste
         The network's settings.
     vocabulary
         The genes the model knows.
+    counted
+        Genes of the training data beside them, which count for a cell's depth only.
     module
         The network.
 
@@ -119,22 +121,28 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, EmbedFilesMixin, Persiste
         if protein_embeddings is not None:
             vectors, has_vector, report = align_vectors(protein_embeddings, genes)
             logger.info("%s", report)
-        self._adopt(config, preset, genes)
+        nothing = genes[:0]
+        self._adopt(config, preset, genes, nothing)
         cells = self._starting_cells()
-        kept = has_vector if config.protein_missing == "drop" else np.ones(len(genes), bool)
-        if config.n_top_genes is not None and config.n_top_genes < kept.sum():
-            kept = self._variable_genes(cells.with_genes(kept), kept)
-        if not kept.all():
-            cells = cells.with_genes(kept)
-            self._adopt(config, preset, genes[kept])
+        if config.protein_missing == "drop" and vectors is not None:
+            cells = cells.with_genes(has_vector, UNKNOWN)
+            genes, vectors = genes[has_vector], vectors[has_vector]
+            has_vector = has_vector[has_vector]
+            self._adopt(config, preset, genes, nothing)
+        if config.n_top_genes is not None and config.n_top_genes < len(genes):
+            kept = self._variable_genes(cells, config.n_top_genes)
+            cells = cells.with_genes(kept, COUNTED)
+            self._adopt(config, preset, genes[kept], genes[~kept])
+            if vectors is not None:
+                vectors, has_vector = vectors[kept], has_vector[kept]
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(config.seed)
             encoder = None
             if vectors is not None:
                 encoder = ProteinGeneEncoder.from_vectors(
-                    vectors[kept],
+                    vectors,
                     config.d_model,
-                    has_vector=torch.from_numpy(has_vector[kept]),
+                    has_vector=torch.from_numpy(has_vector),
                     missing=config.protein_missing,
                     input_scale=config.protein_input,
                     output=config.protein_output,
@@ -146,12 +154,10 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, EmbedFilesMixin, Persiste
             self.module = CellTransformer(config, len(self.vocabulary), encoder, edges)
             start_network(self.module, config, cells)
 
-    def _variable_genes(self, cells: Cells, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _variable_genes(self, cells: Cells, n_top: int) -> NDArray[np.bool_]:
         """Return which genes of the data become the vocabulary."""
-        config, n_genes = self.config, int(among.sum())
-        n_top = config.n_top_genes or n_genes
-        chosen = among.copy()
-        chosen[among] = variable_genes(
+        config, n_genes = self.config, len(self.vocabulary)
+        chosen = variable_genes(
             cells, n_genes, n_top, config.target_sum, self._starting_batches(), config.seed
         )
         logger.info(

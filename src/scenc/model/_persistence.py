@@ -55,6 +55,7 @@ class PersistenceMixin(ModelBase):
             "preset": self.preset,
             "train_config": asdict(self.train_config) if self.train_config else None,
             "vocabulary": self.vocabulary.tolist(),
+            "counted": self.counted.tolist(),
             "registry": _plain(self.registry_),
             "is_trained": self.is_trained_,
             "n_epochs": self._n_epochs,
@@ -100,6 +101,7 @@ class PersistenceMixin(ModelBase):
         try:
             config = ModelConfig.from_dict(card["config"])
             vocabulary = _vocabulary(card["vocabulary"])
+            counted = _vocabulary(card["counted"])
             network = _shell(config, len(vocabulary), shapes)
             registry = _registry(card["registry"])
             train_config = card["train_config"]
@@ -124,7 +126,7 @@ class PersistenceMixin(ModelBase):
         _compare_kinds(path, network, weights)
         network.load_state_dict(weights, assign=True)
 
-        model = cls._restore(registry, config, preset, vocabulary, network)
+        model = cls._restore(registry, config, preset, vocabulary, counted, network)
         model.train_config, model.history_ = train_config, history or None
         model._n_epochs, model._n_steps = counters
         model.is_trained_ = trained

@@ -205,7 +205,7 @@ class TrainingMixin(ModelBase):
         # A copy, so that the user's own is left as it is.
         cells = copy(datamodule)
         if not cells.vocabulary.equals(self.vocabulary):
-            cells.use_vocabulary(self.vocabulary)
+            cells.use_vocabulary(self.vocabulary, self.counted)
         cells.tokenizer = self._tokenizer(mask_fraction=config.mask_fraction)
         cells.batch_size = config.batch_size
         train = cells.train_dataloader(epoch=self._n_epochs)
@@ -248,7 +248,7 @@ class TrainingMixin(ModelBase):
             )
         files = copy(datamodule)
         if not files.vocabulary.equals(self.vocabulary):
-            files.use_vocabulary(self.vocabulary)
+            files.use_vocabulary(self.vocabulary, self.counted)
         cells = read_streamed(files, np.arange(files.n_obs))
         return cells, streamed_batches(files), _split_of(files)
 
