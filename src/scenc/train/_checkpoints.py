@@ -161,6 +161,8 @@ class Checkpoints(Callback):
                 f"{self.path.parent}{' (the disk is full)' if full else ''}: {error} "
                 f"The last good checkpoint: {kept}. Make room and train with resume=True."
             ) from error
+        # No rank goes on, or looks for the checkpoint anew, before it is in its place.
+        trainer.strategy.barrier("scenc.Checkpoints")
         self._saved_at = trainer.global_step
 
     def _check(self, checkpoint: dict[str, Any]) -> tuple[int, int]:
