@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 FORMAT = "scenc-model"
-VERSION = 1
+VERSION = 2
 _CARD, _WEIGHTS = "model.json", "weights.safetensors"
 
 

@@ -24,7 +24,7 @@ def model(adata):
 
 
 def expected_start(adata, d_model):
-    """Principal components of x~, scaled to length 1."""
+    """Principal components of x~."""
     counts = adata.X.toarray()
     values = np.log1p(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 1e4)
     filled = counts.sum(axis=1) > 0
@@ -32,7 +32,7 @@ def expected_start(adata, d_model):
     loadings = np.linalg.svd(centred, full_matrices=False)[2][:d_model].T
     pooled = (values - values[filled].mean(axis=0)) @ loadings
     pooled[~filled] = 0
-    return pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-9)
+    return pooled
 
 
 @pytest.mark.parametrize("expression", ["raw", "hard", "log", "soft"])
@@ -45,8 +45,9 @@ def test_the_untrained_embedding_is_a_pca(adata, expression):
     expected = expected_start(adata, 16)
     sign = np.sign((found * expected).sum(axis=0))
     # Components of nearly equal variance turn within their plane: distances do not.
-    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=2e-3)
-    assert np.median(np.abs(found * sign - expected)) < 1e-3
+    size = np.square(expected).sum(axis=1).max()
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=2e-3 * size)
+    assert np.median(np.abs(found * sign - expected)) < 1e-3 * np.sqrt(size)
 
 
 def test_protein_vectors_start_near_the_loadings(adata, make_vectors):
@@ -65,9 +66,7 @@ def test_training_lowers_the_loss(model):
     for name in ("validation_loss", "reconstruction_loss_validation"):
         curve = model.history[name][name]
         assert curve.min() < curve.iloc[0], name
-    embedding = model.get_latent_representation()
-    lengths = np.linalg.norm(embedding, axis=1)
-    assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
+    assert np.linalg.matrix_rank(model.get_latent_representation()) == 16
 
 
 def test_two_trainings_are_equal(adata):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scenc.train._contrastive_plan import contrast_loss
+from scenc.train._contrastive_plan import contrast_loss, relative_distance
 
 
 def info_nce(first, second, allowed, temperature):
@@ -20,19 +20,27 @@ def info_nce(first, second, allowed, temperature):
 @pytest.mark.parametrize("within_batch", [False, True])
 def test_contrast_is_its_formula(within_batch):
     rng = np.random.default_rng(0)
-    first, second = rng.normal(size=(2, 9, 4))
-    first /= np.linalg.norm(first, axis=1, keepdims=True)
-    second /= np.linalg.norm(second, axis=1, keepdims=True)
+    vectors = rng.normal(size=(2, 9, 4))
+    first, second = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
     batches = rng.integers(0, 3, (2, 9))
     same = [(b[:, None] == b[None]) | (not within_batch) for b in (batches[1], batches[0])]
     expected = (info_nce(first, second, same[0], 0.3) + info_nce(second, first, same[1], 0.3)) / 2
-    found = contrast_loss(
-        torch.tensor(first), torch.tensor(second), torch.tensor(batches), 0.3, within_batch
-    )
+    found = contrast_loss(*torch.tensor(vectors), torch.tensor(batches), 0.3, within_batch)
     assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_cell_alone_in_its_batch_has_nothing_to_be_told_from():
-    vectors = torch.nn.functional.normalize(torch.randn(3, 4), dim=1)
+    vectors = torch.randn(3, 4)
     batches = torch.arange(3).expand(2, 3)
     assert float(contrast_loss(vectors, vectors, batches, 0.2, True)) == pytest.approx(0, abs=1e-6)
+
+
+def test_distances_from_places_are_relative_to_no_embedding_at_all():
+    places = np.random.default_rng(0).normal(size=(7, 3))
+    embedded = places + np.random.default_rng(1).normal(size=(7, 3))
+    expected = ((embedded - places) ** 2).sum() / (places**2).sum()
+    found = relative_distance(torch.tensor(embedded), torch.tensor(places))
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+    zeros = torch.zeros(7, 3)
+    assert float(relative_distance(zeros, torch.tensor(places))) == pytest.approx(1)
+    assert float(relative_distance(zeros, zeros)) == 0

@@ -30,7 +30,7 @@ class Neighborhoods:
     Attributes
     ----------
     anchors
-        Each cell's place, of length 1, shape ``(n_cells, n_dims)``.
+        Each cell's place, shape ``(n_cells, n_dims)``.
     neighbors
         Rows of similar cells, shape ``(n_cells, k)``.
     odds

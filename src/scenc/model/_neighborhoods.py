@@ -25,9 +25,9 @@ def find_neighborhoods(
 ) -> Neighborhoods:
     """Find each cell's place and its neighbours across batches.
 
-    Places are principal components, corrected by Harmony where there are several batches and scaled
-    to length 1. A neighbour's odds are such that each batch among a cell's neighbours is drawn
-    equally often.
+    Places are principal components, corrected by Harmony where there are several batches.
+    Neighbours lie in nearly the same direction. Their odds are such that each batch among them is
+    drawn equally often.
 
     Parameters
     ----------
@@ -51,11 +51,11 @@ def find_neighborhoods(
     if len(np.unique(batches)) > 1:
         places = _harmonise(components, batches, seed)
     length = np.linalg.norm(places, axis=1, keepdims=True)
-    anchors = np.divide(places, length, out=np.zeros_like(places), where=length > 0)
-    rows = np.arange(len(anchors)) if shown is None else shown
-    neighbors = np.zeros((len(anchors), min(n_neighbors, len(rows) - 1)), np.int64)
-    neighbors[rows] = rows[_nearest(anchors[rows], neighbors.shape[1], seed)]
-    return Neighborhoods(anchors, neighbors, _balanced_odds(batches[neighbors]), batches)
+    directions = np.divide(places, length, out=np.zeros_like(places), where=length > 0)
+    rows = np.arange(len(places)) if shown is None else shown
+    neighbors = np.zeros((len(places), min(n_neighbors, len(rows) - 1)), np.int64)
+    neighbors[rows] = rows[_nearest(directions[rows], neighbors.shape[1], seed)]
+    return Neighborhoods(places, neighbors, _balanced_odds(batches[neighbors]), batches)
 
 
 def _harmonise(

@@ -79,8 +79,9 @@ class ModelConfig:
     pooling
         What a cell's embedding is: the ``"mean"`` of the last layer's tokens (the paper's), or
         their sum weighted by x~ (``"expression"``), before the last normalisation, less the
-        average over training cells at the start, and scaled to length 1. With spectral gene
-        vectors and zero residuals the untrained embedding is a principal component analysis.
+        average over training cells at the start, divided by the root of the number of genes. With
+        spectral gene vectors and zero residuals the untrained embedding is the cell's principal
+        components.
     seed
         Seed of the initial weights, the split, the order of cells, all draws and dropout.
     """

@@ -45,6 +45,8 @@ class CellTransformer(nn.Module):
         super().__init__()
         d_model = config.d_model
         self.config = config
+        # Spectral gene vectors are loadings times the root of the number of genes.
+        self._unit = n_genes**-0.5
         self.gene_encoder = gene_encoder or LearnedGeneEncoder(n_genes, d_model, config.init_std)
         self.expression_encoder = build_expression_encoder(config, edges)
         self.mask_token = nn.Parameter(torch.randn(d_model) * config.init_std)
@@ -152,8 +154,8 @@ class CellTransformer(nn.Module):
         pooled = torch.einsum("ct,ctd->cd", weights, stream.float())
         if by_expression:
             # Scaled as if no gene of the cell had been left out or hidden.
-            pooled = pooled * batch.totals[cells, None] - self.center
-            pooled = F.normalize(torch.where(total > 0, pooled, 0), dim=1)
+            pooled = (pooled * batch.totals[cells, None] - self.center) * self._unit
+            pooled = torch.where(total > 0, pooled, 0)
         return pooled
 
     def _decode(self, stream: torch.Tensor, max_masked: int) -> torch.Tensor:

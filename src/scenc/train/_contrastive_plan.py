@@ -22,8 +22,9 @@ class ContrastivePlan(Plan):
     - *contrast*: each view's embedding is told apart from those of other cells by its likeness to
       the pair's other view (InfoNCE, both ways). With ``negatives="batch"`` the other cells are
       those of the right one's own experimental batch, so that what sets batches apart is no help.
-    - *anchor*: 1 - cosine of each view's embedding and its cell's place among all cells at full
-      depth (`scenc.data.Neighborhoods`).
+    - *anchor*: the squared distance of each view's embedding from its cell's place among all cells
+      at full depth (`scenc.data.Neighborhoods`), as a share of the places' own squared length.
+      Likeness in the contrast is of directions; this term corrects lengths, too.
     - *masked*: the squared error of the genes hidden in the views (eq. 10).
 
     Views are thinned to depths of their own, or the depth two views share would give them away.
@@ -69,7 +70,7 @@ class ContrastivePlan(Plan):
         width = batch.anchors.shape[2]
         anchor = torch.stack(
             [
-                1 - F.cosine_similarity(view[:, :width], place).mean()
+                relative_distance(view[:, :width], place)
                 for view, place in zip(embedded, batch.anchors, strict=True)
             ]
         ).sum()
@@ -101,7 +102,7 @@ def contrast_loss(
     Parameters
     ----------
     first, second
-        Embeddings of length 1; row i of one belongs to row i of the other, ``(n_pairs, d)``.
+        Embeddings; row i of one belongs to row i of the other, ``(n_pairs, d)``.
     batches
         Experimental batch of the first and of the second cells, shape ``(2, n_pairs)``.
     temperature
@@ -109,7 +110,7 @@ def contrast_loss(
     within_batch
         Whether a cell's match is told apart from cells of the match's own batch only.
     """
-    cosine = first @ second.T / temperature
+    cosine = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
     itself = torch.arange(len(first), device=first.device)
     losses = []
     for logits, batch in ((cosine, batches[1]), (cosine.T, batches[0])):
@@ -117,3 +118,15 @@ def contrast_loss(
             logits = logits.masked_fill(batch[:, None] != batch[None], _FORBIDDEN)
         losses.append(F.cross_entropy(logits.float(), itself))
     return torch.stack(losses).mean()
+
+
+def relative_distance(embedded: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return the sum of squared distances from places, relative to that from the origin.
+
+    Parameters
+    ----------
+    embedded, places
+        Where cells are and should be, both ``(n_cells, d)``.
+    """
+    length = places.square().sum().clamp(min=torch.finfo(places.dtype).tiny)
+    return (embedded - places).square().sum() / length
