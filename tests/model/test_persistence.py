@@ -269,8 +269,8 @@ def test_foreign_cards_are_refused(folder, content, message):
 
 
 def test_newer_formats_are_refused(folder):
-    edit(folder, lambda card: card.update(version=2))
-    with pytest.raises(ModelFileError, match="format version 2; this scenc reads 1"):
+    edit(folder, lambda card: card.update(version=card["version"] + 1))
+    with pytest.raises(ModelFileError, match="format version 3; this scenc reads 2"):
         Model.load(folder)
 
 
@@ -294,6 +294,17 @@ def test_a_pickle_in_place_of_the_weights_is_not_executed(folder, tmp_path, how)
         with pytest.raises(ModelFileError):
             Model.load(folder)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(folder, value):
+    def spoil(weights):
+        weights["mask_token"][3] = value
+        return weights
+
+    change_weights(folder, spoil)
+    with pytest.raises(ModelFileError, match="mask_token holds NaN or infinite values"):
+        Model.load(folder)
 
 
 def test_pickles_beside_the_model_are_ignored(trained, folder, tmp_path):

@@ -123,7 +123,7 @@ class PersistenceMixin(ModelBase):
             raise ModelFileError(f"{path} does not hold what a scenc model does: {error}") from None
         _compare_shapes(path, network, shapes)
         weights = read_weights(path)
-        _compare_kinds(path, network, weights)
+        _check_values(path, network, weights)
         network.load_state_dict(weights, assign=True)
 
         model = cls._restore(registry, config, preset, vocabulary, counted, network)
@@ -174,7 +174,7 @@ def _compare_shapes(
             )
 
 
-def _compare_kinds(path: Path, network: CellTransformer, weights: dict[str, torch.Tensor]) -> None:
+def _check_values(path: Path, network: CellTransformer, weights: dict[str, torch.Tensor]) -> None:
     for name, expected in network.state_dict().items():
         kinds = {torch.float16, torch.float32} if name == _VECTORS else {expected.dtype}
         if weights[name].dtype not in kinds:
@@ -182,6 +182,9 @@ def _compare_kinds(path: Path, network: CellTransformer, weights: dict[str, torc
                 f"{path}: the weights do not fit the description: {name} holds "
                 f"{weights[name].dtype} values."
             )
+        # Embeddings would be NaN without a word.
+        if not weights[name].isfinite().all():
+            raise ModelFileError(f"{path}: {name} holds NaN or infinite values.")
 
 
 def _vocabulary(names: Any) -> pd.Index[str]:
