@@ -34,7 +34,10 @@ def dataset(counts, known, **changes):
 
 def test_thinning_is_binomial(counts):
     share = np.linspace(0.1, 0.9, N_CELLS)
-    draws = [thin(counts, share, np.random.default_rng(seed)).toarray() for seed in range(400)]
+    draws = [
+        thin(counts, share, [np.random.default_rng(seed)] * N_CELLS).toarray()
+        for seed in range(400)
+    ]
     assert max(np.max(draw - counts.toarray()) for draw in draws) <= 0
     expected = counts.toarray() * share[:, None]
     error = np.sqrt(expected * (1 - share[:, None]) / 400)
@@ -45,7 +48,7 @@ def test_thinning_is_binomial(counts):
 
 def test_thinning_stores_no_zeros_and_leaves_its_input(counts):
     before = counts.copy()
-    thinned = thin(counts, np.full(N_CELLS, 0.2), np.random.default_rng(0))
+    thinned = thin(counts, np.full(N_CELLS, 0.2), [np.random.default_rng(0)] * N_CELLS)
     assert (thinned.data > 0).all()
     assert (counts != before).nnz == 0
 
@@ -77,7 +80,7 @@ def test_what_is_known_goes_with_each_view(counts, known):
 
 def test_neighbours_are_drawn_by_their_odds(known):
     rows = np.zeros(20_000, dtype=np.int64)
-    drawn = known.draw(rows, 0.2, np.random.default_rng(0))
+    drawn = known.draw(rows, 0.2, np.random.default_rng(0).random((len(rows), 2)))
     share = np.bincount(drawn, minlength=3) / len(rows)
     np.testing.assert_allclose(share[:3], [0.2, 0.8 * 0.25, 0.8 * 0.75], atol=0.01)
 
