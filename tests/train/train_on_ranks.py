@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pytest
 from lightning.pytorch import Callback
 
 from scenc.data import CellFiles
@@ -86,12 +87,9 @@ def outcome(model):
 def left_and_resumed(folder, case, **both):
     """Train, leave at a SIGTERM, go on; return the model that went on."""
     where = {"checkpoint_dir": folder / f"checkpoints {case}", "checkpoint_every": 100}
-    try:
+    with pytest.raises(SystemExit) as left:
         train(make(folder, case), case, 2, **both, **where, callbacks=[Terminate()])
-    except SystemExit as left:
-        assert left.code == 143, left.code
-    else:
-        raise AssertionError("not left")
+    assert left.value.code == 143
     return train(make(folder, case), case, 2, **both, **where, resume=True)
 
 
@@ -108,15 +106,10 @@ def main(folder):
         np.savez(folder / f"{name} {rank}.npz", **outcome(model))
     embedding = found["pairs"].get_latent_representation(key_added=None)
     assert embedding.shape == (found["pairs"].adata.n_obs, SIZES["d_model"])
-    # What only one of them has changed is not trained on.
     other = make(folder, "masked files")
     other.config = type(other.config).from_dict({**MASKED, "seed": int(rank)})
-    try:
+    with pytest.raises(RuntimeError, match="would not train the same model: seed is 0"):
         train(other, "masked files", 2, **both)
-    except RuntimeError as error:
-        assert "would not train the same model: seed is 0" in str(error), error
-    else:
-        raise AssertionError("trained")
 
 
 if __name__ == "__main__":
