@@ -6,7 +6,10 @@ Files of tests are imported by path, so helpers come as fixtures that return fun
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -35,9 +38,20 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
 def pytest_configure():
-    # Threads on tensors this small only wait for each other.
+    # Threads on tensors this small only wait for each other, and for those of the other process.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # Tests send interrupts, which what a shell runs in the background ignores.
+    main_thread = threading.current_thread() is threading.main_thread()
+    if main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take long: no process is left with one of them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)

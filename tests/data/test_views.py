@@ -34,18 +34,42 @@ def dataset(counts, known, **changes):
 
 def test_thinning_is_binomial(counts):
     share = np.linspace(0.1, 0.9, N_CELLS)
-    draws = [thin(counts, share, np.random.default_rng(seed)).toarray() for seed in range(400)]
+    rows = np.arange(N_CELLS)
+    draws = [thin(counts, share, seed, rows).toarray() for seed in range(400)]
     assert max(np.max(draw - counts.toarray()) for draw in draws) <= 0
     expected = counts.toarray() * share[:, None]
     error = np.sqrt(expected * (1 - share[:, None]) / 400)
     assert np.all(np.abs(np.mean(draws, axis=0) - expected) <= 5 * error + 1e-12)
     variance = expected * (1 - share[:, None])
     assert np.var(draws, axis=0).sum() == pytest.approx(variance.sum(), rel=0.05)
+    # No draw says anything of its neighbour's.
+    first, second = np.array(draws)[:, :, :-1] - expected[:, :-1], np.array(draws)[:, :, 1:]
+    assert abs(np.mean(first * (second - expected[:, 1:]))) < 0.01
+
+
+@pytest.mark.parametrize("count", [9_000, 2_000_000])
+def test_thinning_large_counts_is_binomial(count):
+    many = sp.csr_matrix(np.full((1, 4000), count, np.float32))
+    for share in (0.3, 1.0):
+        drawn = thin(many, np.array([share]), 5, np.array([0])).data
+        spread = np.sqrt(count * share * (1 - share))
+        assert drawn.max() <= count
+        assert abs(drawn.mean() - count * share) <= 5 * spread / np.sqrt(4000)
+        assert drawn.std() == pytest.approx(spread, rel=0.06, abs=1e-9)
+
+
+def test_thinning_follows_from_seed_and_row_whatever_is_beside_it(counts):
+    share = np.linspace(0.1, 0.9, N_CELLS)
+    order = np.random.default_rng(3).permutation(N_CELLS)[:17]
+    whole = thin(counts, share, 11, np.arange(N_CELLS)).toarray()
+    part = thin(counts[order], share[order], 11, order).toarray()
+    np.testing.assert_array_equal(part, whole[order])
+    assert (thin(counts, share, 12, np.arange(N_CELLS)).toarray() != whole).any()
 
 
 def test_thinning_stores_no_zeros_and_leaves_its_input(counts):
     before = counts.copy()
-    thinned = thin(counts, np.full(N_CELLS, 0.2), np.random.default_rng(0))
+    thinned = thin(counts, np.full(N_CELLS, 0.2), 0, np.arange(N_CELLS))
     assert (thinned.data > 0).all()
     assert (counts != before).nnz == 0
 
@@ -77,7 +101,7 @@ def test_what_is_known_goes_with_each_view(counts, known):
 
 def test_neighbours_are_drawn_by_their_odds(known):
     rows = np.zeros(20_000, dtype=np.int64)
-    drawn = known.draw(rows, 0.2, np.random.default_rng(0))
+    drawn = known.draw(rows, 0.2, np.random.default_rng(0).random((len(rows), 2)))
     share = np.bincount(drawn, minlength=3) / len(rows)
     np.testing.assert_allclose(share[:3], [0.2, 0.8 * 0.25, 0.8 * 0.75], atol=0.01)
 

@@ -150,9 +150,9 @@ def test_cells_of_the_test_set_have_no_part_in_training(model, monkeypatch):
     seen = []
     read = ViewDataset._view
 
-    def watch(self, rows, rng):
+    def watch(self, rows, *draws):
         seen.extend(rows.tolist())
-        return read(self, rows, rng)
+        return read(self, rows, *draws)
 
     monkeypatch.setattr(ViewDataset, "_view", watch)
     model.train(**TRAINING, test_size=0.4, same_cell=0.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scenc.train._contrastive_plan import contrast_loss, relative_distance
+from scenc.train._contrastive_plan import contrast_loss, distances
 
 
 def info_nce(first, second, allowed, temperature):
@@ -35,12 +35,11 @@ def test_a_cell_alone_in_its_batch_has_nothing_to_be_told_from():
     assert float(contrast_loss(vectors, vectors, batches, 0.2, True)) == pytest.approx(0, abs=1e-6)
 
 
-def test_distances_from_places_are_relative_to_no_embedding_at_all():
-    places = np.random.default_rng(0).normal(size=(7, 3))
-    embedded = places + np.random.default_rng(1).normal(size=(7, 3))
-    expected = ((embedded - places) ** 2).sum() / (places**2).sum()
-    found = relative_distance(torch.tensor(embedded), torch.tensor(places))
-    assert float(found) == pytest.approx(expected, rel=1e-12)
-    zeros = torch.zeros(7, 3)
-    assert float(relative_distance(zeros, torch.tensor(places))) == pytest.approx(1)
-    assert float(relative_distance(zeros, zeros)) == 0
+def test_distances_from_places_are_relative_to_the_places_own_lengths():
+    rng = np.random.default_rng(0)
+    places, cells = rng.normal(size=(2, 7, 3)), rng.normal(size=(2, 7, 5))
+    own = np.array([True] * 5 + [False] * 2)
+    apart, lengths = distances(*map(torch.tensor, (cells, places, own)))
+    expected = ((cells[:, :5, :3] - places[:, :5]) ** 2).sum(axis=(1, 2))
+    np.testing.assert_allclose(apart, expected)
+    np.testing.assert_allclose(lengths, (places[:, :5] ** 2).sum(axis=(1, 2)))

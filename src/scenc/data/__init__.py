@@ -12,8 +12,9 @@ from scenc.data._recover import recover_counts
 from scenc.data._requests import OrderedRequests, Request, ShuffledRequests
 from scenc.data._rows import CountRows, open_rows
 from scenc.data._store import build_store
+from scenc.data._thin import thin
 from scenc.data._tokens import COUNTED, UNKNOWN, Tokenizer
-from scenc.data._views import Neighborhoods, ViewBatch, ViewDataset, thin
+from scenc.data._views import Neighborhoods, ViewBatch, ViewDataset
 from scenc.data._vocabulary import map_genes
 
 __all__ = [

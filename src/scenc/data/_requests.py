@@ -18,10 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Rows to read as one batch, and the seed of their draws."""
+    """Rows to read as one batch, and the seed of their draws.
+
+    Attributes
+    ----------
+    rows
+        The rows, equally many on each rank.
+    seed
+        The seed, the same on all ranks.
+    n_repeated
+        How many of the last rows another rank has too: they fill the batch up and nothing more.
+    """
 
     rows: NDArray[np.int64]
     seed: int
+    n_repeated: int = 0
 
 
 class ShuffledRequests(Sampler[Request]):
@@ -71,10 +82,7 @@ class ShuffledRequests(Sampler[Request]):
         self.epoch += 1
         batches = zip(seeds, np.array_split(order, len(self)), strict=True)
         for seed, cells in islice(batches, first, None):
-            # Equal shares keep the ranks in step; at most world_size - 1 cells stand twice.
-            share = -(-len(cells) // world_size)
-            mine = np.resize(cells, share * world_size)[rank::world_size]
-            yield Request(mine, int(seed))
+            yield _share(cells, int(seed), rank, world_size)
 
 
 class OrderedRequests(Sampler[Request]):
@@ -95,6 +103,9 @@ class OrderedRequests(Sampler[Request]):
         Number of tokens of each of `rows`, if known.
     window
         Batches to sort together.
+    shared
+        Whether the ranks of distributed training share each batch, then larger by their number;
+        otherwise all of them visit all rows.
     """
 
     def __init__(
@@ -105,26 +116,41 @@ class OrderedRequests(Sampler[Request]):
         seed: int = 0,
         lengths: NDArray[np.int64] | None = None,
         window: int = 32,
+        shared: bool = False,
     ) -> None:
         self.epoch = self.first_batch = 0  # every pass is the same, and whole
         self._rows = np.asarray(rows, dtype=np.int64)
         self._batch_size = batch_size
         self._seed = seed
         self._lengths = lengths
-        self._window = window * batch_size
+        self._window = window
+        self._shared = shared
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self._rows), self._window)
-        return full * (self._window // self._batch_size) + -(-rest // self._batch_size)
+        _, world_size = self._sharing()
+        return -(-len(self._rows) // (self._batch_size * world_size))
 
     def __iter__(self) -> Iterator[Request]:
-        for start in range(0, len(self._rows), self._window):
-            rows = self._rows[start : start + self._window]
+        rank, world_size = self._sharing()
+        size = self._batch_size * world_size
+        for start in range(0, len(self._rows), self._window * size):
+            rows = self._rows[start : start + self._window * size]
             if self._lengths is not None:
-                lengths = self._lengths[start : start + self._window]
+                lengths = self._lengths[start : start + self._window * size]
                 rows = rows[np.argsort(-lengths, kind="stable")]
-            for first in range(0, len(rows), self._batch_size):
-                yield Request(rows[first : first + self._batch_size], self._seed)
+            for first in range(0, len(rows), size):
+                yield _share(rows[first : first + size], self._seed, rank, world_size)
+
+    def _sharing(self) -> tuple[int, int]:
+        return _rank_and_world_size() if self._shared else (0, 1)
+
+
+def _share(rows: NDArray[np.int64], seed: int, rank: int, world_size: int) -> Request:
+    """Return a rank's share of a batch; equal shares keep the ranks in step."""
+    share = -(-len(rows) // world_size)
+    # At most world_size - 1 rows stand twice, each as the last of a rank.
+    mine = np.resize(rows, share * world_size)[rank::world_size]
+    return Request(mine, seed, share - len(rows[rank::world_size]))
 
 
 def _rank_and_world_size() -> tuple[int, int]:

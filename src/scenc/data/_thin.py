@@ -27,7 +27,8 @@ _MOST_DRAWN = 10_000
 
 def uniforms(seed: int, rows: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     """Return random numbers from 0 to below 1 for each row, shape ``(n_rows, n)``."""
-    return _uniforms(np.uint64(seed), rows.astype(np.uint64), n)
+    drawn: NDArray[np.float64] = _uniforms(np.uint64(seed), rows.astype(np.uint64), n)
+    return drawn
 
 
 def thin(counts: Csr, share: NDArray[np.float64], seed: int, rows: NDArray[np.int64]) -> Csr:

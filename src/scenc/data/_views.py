@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch.utils.data import Dataset
 
 from scenc.data._dataset import batch_loader
+from scenc.data._thin import thin, uniforms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scenc.data._batch import TokenBatch
     from scenc.data._dataset import BatchLoader
     from scenc.data._requests import Request
-    from scenc.data._rows import CountRows, Csr
+    from scenc.data._rows import CountRows
     from scenc.data._tokens import Tokenizer
 
 
@@ -45,12 +45,22 @@ class Neighborhoods:
     batches: NDArray[np.int64]
 
     def draw(
-        self, rows: NDArray[np.int64], same: float, rng: np.random.Generator
+        self, rows: NDArray[np.int64], same: float, chances: NDArray[np.float64]
     ) -> NDArray[np.int64]:
-        """Return a neighbour of each row, or with a probability the row itself."""
-        rank = (rng.random((len(rows), 1)) > self.odds[rows]).sum(axis=1)
+        """Return a neighbour of each row, or with a probability the row itself.
+
+        Parameters
+        ----------
+        rows
+            The rows.
+        same
+            The probability.
+        chances
+            Two random numbers between 0 and 1 for each row, shape ``(n_rows, 2)``.
+        """
+        rank = (chances[:, :1] > self.odds[rows]).sum(axis=1)
         partner = self.neighbors[rows, np.minimum(rank, self.neighbors.shape[1] - 1)]
-        return np.where(rng.random(len(rows)) < same, rows, partner)
+        return np.where(chances[:, 1] < same, rows, partner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +76,15 @@ class ViewBatch:
         Where the two views' cells should lie, shape ``(2, n_cells, n_dims)``.
     batches
         Experimental batch of the two views' cells, shape ``(2, n_cells)``.
+    own
+        False at pairs that only fill a rank's share of a batch up, shape ``(n_cells,)``.
     """
 
     first: TokenBatch
     second: TokenBatch
     anchors: torch.Tensor
     batches: torch.Tensor
+    own: torch.Tensor
 
     @property
     def n_cells(self) -> int:
@@ -97,6 +110,9 @@ class ViewBatch:
 class ViewDataset(Dataset[ViewBatch]):
     """A request for rows in, two views of them out; the request's seed determines all draws.
 
+    Each pair's draws follow from the seed and its first row, whatever the pairs beside it: a batch
+    that ranks share is the batch that one process sees.
+
     Parameters
     ----------
     rows
@@ -106,11 +122,16 @@ class ViewDataset(Dataset[ViewBatch]):
     tokenizer
         How a view becomes tokens.
     neighborhoods
-        Of all rows.
+        Of all rows; ``None``: they are still to be set.
     depth
         Smallest and largest share of a cell's counts that a view keeps.
     same_cell
         Probability that both views are of one cell.
+
+    Attributes
+    ----------
+    neighborhoods
+        The same.
     """
 
     def __init__(
@@ -118,14 +139,14 @@ class ViewDataset(Dataset[ViewBatch]):
         rows: CountRows,
         gene_map: NDArray[np.int64],
         tokenizer: Tokenizer,
-        neighborhoods: Neighborhoods,
+        neighborhoods: Neighborhoods | None,
         depth: tuple[float, float],
         same_cell: float,
     ) -> None:
         self._rows = rows
         self._gene_map = np.ascontiguousarray(gene_map, dtype=np.int64)
         self._tokenizer = tokenizer
-        self._known = neighborhoods
+        self.neighborhoods = neighborhoods
         self._depth = depth
         self._same_cell = same_cell
 
@@ -133,23 +154,32 @@ class ViewDataset(Dataset[ViewBatch]):
         return self._rows.shape[0]
 
     def __getitem__(self, request: Request) -> ViewBatch:
-        rng = np.random.default_rng(request.seed)
-        first = request.rows
-        second = self._known.draw(first, self._same_cell, rng)
+        known, first = self.neighborhoods, request.rows
+        assert known is not None
+        chances = uniforms(request.seed, first, 4)
+        second = known.draw(first, self._same_cell, chances[:, :2])
+        low, high = self._depth
+        shares = low + (high - low) * chances[:, 2:]
         both = np.stack([first, second])
         return ViewBatch(
-            first=self._view(first, rng),
-            second=self._view(second, rng),
-            anchors=torch.from_numpy(self._known.anchors[both]),
-            batches=torch.from_numpy(self._known.batches[both]),
+            first=self._view(first, shares[:, 0], request.seed + 1, first),
+            second=self._view(second, shares[:, 1], request.seed + 2, first),
+            anchors=torch.from_numpy(known.anchors[both]),
+            batches=torch.from_numpy(known.batches[both]),
+            own=torch.arange(len(first)) < len(first) - request.n_repeated,
         )
 
-    def _view(self, rows: NDArray[np.int64], rng: np.random.Generator) -> TokenBatch:
+    def _view(
+        self,
+        rows: NDArray[np.int64],
+        shares: NDArray[np.float64],
+        seed: int,
+        pairs: NDArray[np.int64],
+    ) -> TokenBatch:
         matrix, positions = self._rows.select(rows)
-        thinned = thin(matrix[positions], rng.uniform(*self._depth, size=len(rows)), rng)
+        thinned = thin(matrix[positions], shares, seed, pairs)
         lengths = np.diff(thinned.indptr)
         order = np.argsort(-lengths, kind="stable")
-        seed = int(rng.integers(2**63))
         return self._tokenizer(thinned, order, self._gene_map, seed)
 
     def loader(
@@ -157,30 +187,3 @@ class ViewDataset(Dataset[ViewBatch]):
     ) -> BatchLoader[ViewBatch]:
         """Return a loader that yields whole batches, one per request."""
         return batch_loader(self, requests, num_workers, pin_memory)
-
-
-def thin(counts: Csr, share: NDArray[np.float64], rng: np.random.Generator) -> Csr:
-    """Keep each count with a probability of its cell: the cell as sequenced less deeply.
-
-    Parameters
-    ----------
-    counts
-        Whole numbers (others are rounded), cells x genes.
-    share
-        Probability of each cell's counts to stay, shape ``(n_cells,)``.
-    rng
-        Source of the draws.
-
-    Returns
-    -------
-    Counts without stored zeros.
-    """
-    whole = np.rint(counts.data).astype(np.int64)
-    kept = rng.binomial(whole, np.repeat(share, np.diff(counts.indptr)))
-    thinned = sp.csr_array(
-        (kept.astype(counts.data.dtype), counts.indices, counts.indptr),
-        shape=counts.shape,
-        copy=True,  # what follows works in place
-    )
-    thinned.eliminate_zeros()
-    return thinned

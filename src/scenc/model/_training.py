@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, ViewDataset
 from scenc.model._base import ModelBase
@@ -21,6 +22,8 @@ from scenc.train import (
     ContrastivePlan,
     MaskedExpressionPlan,
     NonFiniteLossError,
+    ShareNeighborhoods,
+    StartTogether,
     TrainConfig,
     fit,
     make_loggers,
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from numpy.typing import NDArray
 
-    from scenc.data import BatchLoader, CellLoader, CellModule
+    from scenc.data import BatchLoader, CellLoader, CellModule, Neighborhoods
     from scenc.model._cells import Cells
     from scenc.train import Curve, Plan
 
@@ -60,11 +63,14 @@ class TrainingData:
         Batches to train on, and to choose the best weights by.
     split
         Which cells are in them, and which in neither.
+    callbacks
+        What they need while they are trained on.
     """
 
     train: BatchLoader[Any] | CellLoader
     validation: BatchLoader[Any] | CellLoader | None
     split: Split
+    callbacks: tuple[Callback, ...] = ()
 
 
 class TrainingMixin(ModelBase):
@@ -168,9 +174,9 @@ class TrainingMixin(ModelBase):
         else:
             data = self._in_memory(streamed, config, num_workers, pin)
         config = replace(config, max_epochs=config.epochs(len(data.split[0])))
+        settings = self._identity(config, data, f"{devices} x {num_nodes}")
         checkpoints = None
         if checkpoint_dir is not None:
-            settings = self._identity(config, data, f"{devices} x {num_nodes}")
             checkpoints = Checkpoints(checkpoint_dir, checkpoint_every, settings, resume=resume)
         try:
             curve = fit(
@@ -187,7 +193,7 @@ class TrainingMixin(ModelBase):
                 num_nodes=num_nodes,
                 strategy=strategy,
                 early_stopping=early_stopping,
-                callbacks=callbacks,
+                callbacks=(StartTogether(settings), *data.callbacks, *callbacks),
                 checkpoints=checkpoints,
                 logger=make_loggers(logger, checkpoint_dir),
                 progress_bar=enable_progress_bar,
@@ -220,10 +226,16 @@ class TrainingMixin(ModelBase):
             split = self._split(cells, config)
         else:
             cells, batches, split = self._gather(datamodule)
+        contrastive = self.config.objective == "contrastive"
         dataset: TokenDataset | ViewDataset
-        if self.config.objective == "contrastive":
+        needed: tuple[Callback, ...] = ()
+        if contrastive:
             shown = np.sort(np.concatenate([split.train, split.validation]))
-            dataset = self._views(cells, batches, config, shown)
+            find = partial(self._neighborhoods, cells, batches, config, shown)
+            # Of processes that train together only the first one need find them.
+            known = find() if getattr(rank_zero_only, "rank", 0) == 0 else None
+            dataset = self._views(cells, known, config)
+            needed = (ShareNeighborhoods(dataset, find),)
         else:
             dataset = self._tokens(cells, config)
         load = partial(dataset.loader, num_workers=num_workers, pin_memory=pin_memory)
@@ -232,9 +244,15 @@ class TrainingMixin(ModelBase):
             split.train, config.batch_size, seed=self.config.seed, epoch=self._n_epochs
         )
         held_out = OrderedRequests(
-            validation, config.batch_size, seed=self.config.seed, lengths=cells.n_genes[validation]
+            validation,
+            config.batch_size,
+            seed=self.config.seed,
+            lengths=cells.n_genes[validation],
+            # How well a pair is told from others depends on how many there are.
+            shared=contrastive,
         )
-        return TrainingData(load(requests), load(held_out) if len(validation) else None, split)
+        validate = load(held_out) if len(validation) else None
+        return TrainingData(load(requests), validate, split, needed)
 
     def _gather(self, datamodule: CellModule) -> tuple[Cells, NDArray[np.int64], Split]:
         """Read the cells of many files into memory, with the model's genes only."""
@@ -274,34 +292,32 @@ class TrainingMixin(ModelBase):
         tokenizer = self._tokenizer(mask_fraction=config.mask_fraction)
         return TokenDataset(cells.rows, cells.gene_map, tokenizer, lengths=cells.n_genes)
 
-    def _views(
+    def _neighborhoods(
         self,
         cells: Cells,
         batches: NDArray[np.int64],
         config: TrainConfig,
         shown: NDArray[np.int64],
-    ) -> ViewDataset:
-        """Return what the contrastive objective trains on; only cells shown become neighbours."""
+    ) -> Neighborhoods:
+        """Find which cells are alike; only cells shown become neighbours."""
         settings = self.config
         values = sample(cells, len(self.vocabulary), settings.target_sum, settings.seed)
         components = find_components(values, settings.d_model, settings.seed)
-        neighborhoods = find_neighborhoods(
+        return find_neighborhoods(
             components.project(cells, settings.target_sum),
             batches,
             config.n_neighbors,
             settings.seed,
             shown=shown,
         )
+
+    def _views(self, cells: Cells, known: Neighborhoods | None, config: TrainConfig) -> ViewDataset:
+        """Return what the contrastive objective trains on."""
         # Without a term for them, no gene need be hidden.
         hidden = config.mask_fraction if config.masked_weight else 0.0
         tokenizer = self._tokenizer(mask_fraction=hidden, context=config.view_genes)
         return ViewDataset(
-            cells.rows,
-            cells.gene_map,
-            tokenizer,
-            neighborhoods,
-            config.view_depth,
-            config.same_cell,
+            cells.rows, cells.gene_map, tokenizer, known, config.view_depth, config.same_cell
         )
 
     def _record(self, curve: Curve, data: TrainingData, config: TrainConfig, trained: bool) -> None:

@@ -8,6 +8,7 @@ from scenc.train._loggers import make_loggers
 from scenc.train._plan import MaskedExpressionPlan, Plan
 from scenc.train._run import fit
 from scenc.train._schedule import warmup_cosine
+from scenc.train._start import ShareNeighborhoods, StartTogether
 
 __all__ = [
     "CheckpointError",
@@ -17,6 +18,8 @@ __all__ = [
     "MaskedExpressionPlan",
     "NonFiniteLossError",
     "Plan",
+    "ShareNeighborhoods",
+    "StartTogether",
     "TrainConfig",
     "fit",
     "make_loggers",

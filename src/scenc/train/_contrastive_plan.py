@@ -6,11 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from scenc.train._plan import RECONSTRUCTION_LOSS, Plan
+from scenc.train._ranks import gather_over_ranks, sum_over_ranks, world_size
 
 if TYPE_CHECKING:
     from scenc.data import TokenBatch, ViewBatch
 
 _FORBIDDEN = -1e4
+# Where all places are the origin.
+_TINY = 1e-30
 
 
 class ContrastivePlan(Plan):
@@ -26,6 +29,9 @@ class ContrastivePlan(Plan):
       at full depth (`scenc.data.Neighborhoods`), as a share of the places' own squared length.
       Likeness in the contrast is of directions; this term corrects lengths, too.
     - *masked*: the squared error of the genes hidden in the views (eq. 10).
+
+    Under distributed training a batch is that of all ranks together: other cells are told apart
+    from, and means taken, across ranks.
 
     Views are thinned to depths of their own, or the depth two views share would give them away.
 
@@ -43,51 +49,84 @@ class ContrastivePlan(Plan):
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> torch.Tensor:
         """Return the weighted sum of the three terms."""
-        loss = self._sums(batch)[0] / batch.n_cells
+        loss = self._terms(batch)[0]
         self.last_loss = loss.detach()
         return loss
 
     def validation_sums(self, batch: ViewBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sums of the loss and of its terms, and what each is to be divided by."""
-        sums = self._sums(batch)
-        return sums, torch.full_like(sums, batch.n_cells)
+        terms, n_pairs = self._terms(batch), batch.own.sum()
+        return terms * n_pairs, torch.ones_like(terms) * n_pairs
 
-    def _sums(self, batch: ViewBatch) -> torch.Tensor:
-        """Return loss, masked, contrast and anchor terms, each times the number of pairs."""
+    def _terms(self, batch: ViewBatch) -> torch.Tensor:
+        """Return the loss, and its masked, contrast and anchor terms, over all ranks' pairs."""
         config = self.config
-        embedded, masked = zip(
-            *(self._see(view) for view in (batch.first, batch.second)), strict=True
+        views = (batch.first, batch.second)
+        embedded, masked = zip(*(self._see(view, batch.own) for view in views), strict=True)
+        cells = torch.stack(embedded)
+        found = torch.cat(
+            [torch.stack(masked).sum(dim=0), *distances(cells, batch.anchors, batch.own)]
         )
-        errors, n_masked = torch.stack(masked).sum(dim=0)
-        reconstruction = errors / n_masked.clamp(min=1)
+        found = sum_over_ranks(found)
+        errors, n_masked = found[:2]
+        apart, lengths = found[2:].view(2, 2)
+        # A weight that no token has needed still has a gradient, which DDP waits for.
+        reconstruction = errors / n_masked.clamp(min=1) + 0 * self.network.mask_token.sum()
+        anchor = (apart / lengths.clamp(min=_TINY)).sum()
         contrast = contrast_loss(
-            embedded[0],
-            embedded[1],
-            batch.batches,
+            *_of_all_ranks(cells, batch),
             config.temperature,
             within_batch=config.negatives == "batch",
         )
-        width = batch.anchors.shape[2]
-        anchor = torch.stack(
-            [
-                relative_distance(view[:, :width], place)
-                for view, place in zip(embedded, batch.anchors, strict=True)
-            ]
-        ).sum()
         loss = (
             config.masked_weight * reconstruction
             + config.contrast_weight * contrast
             + config.anchor_weight * anchor
         )
-        return torch.stack([loss, reconstruction, contrast, anchor]) * batch.n_cells
+        return torch.stack([loss, reconstruction, contrast, anchor])
 
-    def _see(self, view: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _see(self, view: TokenBatch, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a view's embeddings by pair, and its squared errors' sum and number."""
         cells, decoded = self.network.embed_and_reconstruct(view)
         # A view's cells stand in the order of their length.
         by_pair = torch.empty_like(cells).index_copy(0, view.cells, cells)
-        errors = torch.where(view.masked, decoded - view.targets(), 0).square().sum()
-        return by_pair, torch.stack([errors, view.n_masked.sum().to(errors.dtype)])
+        counts = own[view.cells]
+        hidden = view.masked & counts[:, None]
+        errors = torch.where(hidden, decoded - view.targets(), 0).square().sum()
+        n_masked = (view.n_masked * counts).sum()
+        return by_pair, torch.stack([errors, n_masked.to(errors.dtype)])
+
+
+def distances(
+    cells: torch.Tensor, places: torch.Tensor, own: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return sums over the pairs that count, for both views, each of shape ``(2,)``.
+
+    Parameters
+    ----------
+    cells, places
+        Where cells are and should be, ``(2, n_pairs, d)``; cells may have more dimensions.
+    own
+        Which pairs count, ``(n_pairs,)``.
+
+    Returns
+    -------
+    Squared distances, and the places' squared lengths.
+    """
+    counts = own[:, None].to(cells.dtype)
+    apart = (cells[..., : places.shape[2]] - places) * counts
+    return apart.square().sum(dim=(1, 2)), (places * counts).square().sum(dim=(1, 2))
+
+
+def _of_all_ranks(
+    cells: torch.Tensor, batch: ViewBatch
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return both views' embeddings and their experimental batches, of the pairs of all ranks."""
+    if world_size() == 1:
+        return cells[0], cells[1], batch.batches
+    own = gather_over_ranks(batch.own.to(torch.uint8)).bool()
+    first, second = gather_over_ranks(cells, dim=1)[:, own]
+    return first, second, gather_over_ranks(batch.batches, dim=1)[:, own]
 
 
 def contrast_loss(
@@ -118,15 +157,3 @@ def contrast_loss(
             logits = logits.masked_fill(batch[:, None] != batch[None], _FORBIDDEN)
         losses.append(F.cross_entropy(logits.float(), itself))
     return torch.stack(losses).mean()
-
-
-def relative_distance(embedded: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Return the sum of squared distances from places, relative to that from the origin.
-
-    Parameters
-    ----------
-    embedded, places
-        Where cells are and should be, both ``(n_cells, d)``.
-    """
-    length = places.square().sum().clamp(min=torch.finfo(places.dtype).tiny)
-    return (embedded - places).square().sum() / length

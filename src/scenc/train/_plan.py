@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from scenc.train._ranks import sum_over_ranks
 from scenc.train._schedule import warmup_cosine, warmup_within
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Plan(LightningModule):
     validation_names
         What is measured in validation; the first chooses the best weights.
     last_loss
-        Loss of the last batch.
+        Loss of the last batch, over all ranks.
     """
 
     validation_names: tuple[str, ...]
@@ -105,9 +106,10 @@ class MaskedExpressionPlan(Plan):
     validation_names = (RECONSTRUCTION_LOSS,)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> torch.Tensor:
-        """Return the mean squared error over the batch's masked tokens; 0 if there are none."""
+        """Return the mean squared error over all ranks' masked tokens; 0 if there are none."""
         errors, n_masked = self.network.squared_errors(batch)
-        loss = errors.sum() / n_masked.sum().clamp(min=1)
+        total, number = sum_over_ranks(torch.stack([errors.sum(), n_masked.sum().to(errors.dtype)]))
+        loss: torch.Tensor = total / number.clamp(min=1)
         self.last_loss = loss.detach()
         return loss
 

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback
+
+from scenc.train._ranks import world_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lightning.pytorch import LightningModule, Trainer
+
+    from scenc.data import Neighborhoods, ViewDataset
+
+
+class StartTogether(Callback):
+    """Before ranks train together: see that they mean the same, and share what one has found.
+
+    Parameters
+    ----------
+    settings
+        What a training follows from, as plain values.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = dict(settings)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the ranks' settings.
+
+        Raises
+        ------
+        RuntimeError
+            They differ; training would go on without a sign of it.
+        """
+        if world_size() == 1:
+            return
+        every: list[Any] = [None] * world_size()
+        dist.all_gather_object(every, self._settings)
+        for rank, other in enumerate(every):
+            for name, value in every[0].items():
+                if other.get(name) != value:
+                    raise RuntimeError(
+                        f"Processes 0 and {rank} would not train the same model: {name} is "
+                        f"{value!r} for one, {other.get(name)!r} for the other. All must have the "
+                        "same data and arguments."
+                    )
+
+
+class ShareNeighborhoods(Callback):
+    """Have all ranks train on the neighbourhoods that the first has found.
+
+    Found on each anew they would cost as much again, and might differ by rounding.
+
+    Parameters
+    ----------
+    views
+        What is trained on, with neighbourhoods at least on the first rank.
+    find
+        Finds them, should this rank turn out to be alone.
+    """
+
+    def __init__(self, views: ViewDataset, find: Callable[[], Neighborhoods]) -> None:
+        self._views = views
+        self._find = find
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Share them."""
+        if world_size() > 1:
+            self._views.neighborhoods = trainer.strategy.broadcast(self._views.neighborhoods)
+        elif self._views.neighborhoods is None:
+            self._views.neighborhoods = self._find()
