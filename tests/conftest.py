@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import Counter
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,12 @@ FORMS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.asarray}
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
-def pytest_configure():
+def pytest_configure(config):
     # Threads on tensors this small only wait for each other, and for those of the other process.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+    if getattr(config.option, "numprocesses", None):
+        # For the processes to come: where numba is loaded already it does not take another number.
+        os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
     # Tests send interrupts, which what a shell runs in the background ignores.
     main_thread = threading.current_thread() is threading.main_thread()
@@ -229,6 +232,14 @@ def trained(make_adata, make_model, train):
     """Return a trained model with its data; not to be trained on or changed."""
     setup = {"batch_key": "batch", "labels_key": "cell_type"}
     return train(make_model(make_adata(), setup, n_layers=2, dropout=0.1))
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Return a source of processes of their own, with everything imported once for all of them."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["scenc.model", "scenc.benchmark._tasks", "scenc.metrics"])
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ def test_a_job_can_train_in_two_processes(make_benchmark, tiny_encoding, monkeyp
     assert results.jobs["status"].tolist() == ["done"] * 6, results.jobs["reason"].tolist()
     curves = results.curves[results.curves["metric"] == "reconstruction_loss_validation"]
     two, one = (curves.loc[curves["encoding"] == name, "value"] for name in ("two", "one"))
-    # Twice the processes, half the batch: as many steps, near losses (means of unequal batches).
+    # Twice the processes, half the batch: the same batches.
     assert len(two) == len(one) == 2
-    np.testing.assert_allclose(two, one, rtol=0.05)
+    np.testing.assert_allclose(two, one, rtol=1e-3)
 
 
 @pytest.mark.slow

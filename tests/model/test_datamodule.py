@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import anndata
@@ -291,7 +289,6 @@ def _break_off(model, folder, at, **settings):
 
 
 SCRIPT = """
-import sys
 from lightning.pytorch import Callback
 from scenc.data import CellFiles
 from scenc.model import Model
@@ -301,30 +298,33 @@ class Slow(Callback):
         import time
         time.sleep(0.05)
 
-cells = CellFiles(sys.argv[2:], batch_size=16, buffer_size=64, progress=False)
+cells = CellFiles(paths, batch_size=16, buffer_size=64, progress=False)
 model = Model(datamodule=cells, objective="masked", d_model=16, n_layers=1, n_heads=2,
               d_feedforward=32, expression_hidden=16, dropout=0.1)
-model.train(max_epochs=20, enable_progress_bar=False, accelerator="cpu", checkpoint_dir=sys.argv[1],
+model.train(max_epochs=20, enable_progress_bar=False, accelerator="cpu", checkpoint_dir=folder,
             checkpoint_every=3, callbacks=[Slow()])
 """
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_to_the_same_weights(atlas, tmp_path):
+def test_a_killed_training_goes_on_to_the_same_weights(atlas, tmp_path, processes):
     settings = {**TRAINING, "max_epochs": 20}
     cells = CellFiles(atlas[0], batch_size=16, buffer_size=64, progress=False)
     whole, resumed = (
         Model(datamodule=cells, objective="masked", dropout=0.1, **SIZES) for _ in range(2)
     )
     whole.train(**settings)
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / "run", *atlas[0]])
+    given = {"paths": atlas[0], "folder": tmp_path / "run"}
+    process = processes.Process(target=exec, args=(SCRIPT, given))
+    process.start()
     path = tmp_path / "run" / "last.ckpt"
     for _ in itertools.takewhile(lambda _: not path.exists(), range(6000)):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.05)
     time.sleep(1)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     step = torch.load(path, weights_only=True)["global_step"]
     assert 0 < step < len(whole.history["train_loss"])
     resumed.train(**settings, checkpoint_dir=tmp_path / "run", checkpoint_every=3, resume=True)

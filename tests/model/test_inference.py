@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import anndata
 import numpy as np
 import pandas as pd
@@ -141,15 +138,18 @@ def test_inference_is_repeatable_and_leaves_no_traces(trained, embedding):
 
 
 @pytest.mark.slow
-def test_another_process_gives_the_same(trained, query, embedding, tmp_path):
+def test_another_process_gives_the_same(trained, query, embedding, tmp_path, processes):
     trained.save(tmp_path / "model")
     query.write_h5ad(tmp_path / "query.h5ad")
     code = (
-        "import sys, anndata, numpy as np; from scenc import Model; folder = sys.argv[1];"
+        "import anndata, numpy as np; from scenc import Model\n"
         "z = Model.load(f'{folder}/model').get_latent_representation("
         "anndata.read_h5ad(f'{folder}/query.h5ad'), batch_size=13); np.save(f'{folder}/z.npy', z)"
     )
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True)
+    process = processes.Process(target=exec, args=(code, {"folder": str(tmp_path)}))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     np.testing.assert_allclose(np.load(tmp_path / "z.npy"), embedding, **SAME)
 
 

@@ -39,7 +39,7 @@ def dataset(make_counts):
     return TokenDataset(rows, np.arange(30), Tokenizer(mask_fraction=0.5))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(dataset):
     """Train a tiny network with dropout; return its weights and curves."""
 
@@ -64,6 +64,13 @@ def run(dataset):
         return network.state_dict(), curve
 
     return train
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run):
+    """What a training comes to that nothing ends before its time."""
+    torch.set_num_threads(1)  # as in each test
+    return run()
 
 
 def assert_equal(one, two):
@@ -93,9 +100,11 @@ def test_what_was_broken_off_ends_with_the_same_weights(run, tmp_path, settings,
         assert_equal(run(folder, resume=True, **settings), whole)
 
 
-def test_checkpoints_change_nothing_and_a_finished_training_is_done_at_once(run, tmp_path):
+def test_checkpoints_change_nothing_and_a_finished_training_is_done_at_once(
+    run, undisturbed, tmp_path
+):
     whole = run(tmp_path, every=7)
-    assert_equal(whole, run())
+    assert_equal(whole, undisturbed)
 
     def refuse():
         raise AssertionError("trained again")
@@ -104,12 +113,12 @@ def test_checkpoints_change_nothing_and_a_finished_training_is_done_at_once(run,
     assert_equal(run(tmp_path, resume=True, callbacks=fail), whole)
 
 
-def test_a_step_may_be_lost_and_is_made_again(run, tmp_path):
+def test_a_step_may_be_lost_and_is_made_again(run, undisturbed, tmp_path):
     with pytest.raises(Failure):
         run(tmp_path, every=5, callbacks=[FailAt(14)])
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert kept["global_step"] == 10
-    assert_equal(run(tmp_path, resume=True, every=5), run())
+    assert_equal(run(tmp_path, resume=True, every=5), undisturbed)
 
 
 def test_an_earlier_training_is_not_overwritten(run, tmp_path):
@@ -118,8 +127,8 @@ def test_an_earlier_training_is_not_overwritten(run, tmp_path):
         run(tmp_path)
 
 
-def test_without_a_checkpoint_resuming_begins(run, tmp_path):
-    assert_equal(run(tmp_path / "new", resume=True), run())
+def test_without_a_checkpoint_resuming_begins(run, undisturbed, tmp_path):
+    assert_equal(run(tmp_path / "new", resume=True), undisturbed)
 
 
 def test_another_training_is_refused_by_name(run, tmp_path):
@@ -156,7 +165,7 @@ def test_damaged_and_hostile_files_are_refused(run, tmp_path, monkeypatch):
         run(tmp_path, resume=True)
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(run, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_good_checkpoint(run, undisturbed, tmp_path, monkeypatch):
     from lightning.pytorch import Trainer
 
     save = Trainer.save_checkpoint
@@ -172,10 +181,10 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(run, tmp_path, monkeypatch)
         with pytest.raises(OSError, match=r"step 9 .*disk is full.*that of step 6 is intact"):
             run(tmp_path, every=3)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
-    assert_equal(run(tmp_path, every=3, resume=True), run())
+    assert_equal(run(tmp_path, every=3, resume=True), undisturbed)
 
 
-def test_sigterm_saves_first(run, tmp_path):
+def test_sigterm_saves_first(run, undisturbed, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     stop = FailAt(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as left:
@@ -183,7 +192,7 @@ def test_sigterm_saves_first(run, tmp_path):
     assert left.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 8
-    assert_equal(run(tmp_path, every=100, resume=True), run())
+    assert_equal(run(tmp_path, every=100, resume=True), undisturbed)
 
 
 def test_every_must_be_positive(tmp_path):
