@@ -135,6 +135,15 @@ def test_columns_that_do_not_exist_are_refused(column):
         tokenize(counts)
 
 
+@pytest.mark.parametrize("odd", [-1.0, -0.5, -1e30, np.nan, np.inf, 1e30])
+def test_what_is_no_count_becomes_a_value_of_its_own(odd):
+    counts = np.array([[1, odd, 1, 2]], np.float32)
+    batch = tokenize(counts, mask_fraction=0.5, context=4, quantile_bins=3)
+    values = dict(zip(batch.genes[0].tolist(), batch.value_index[0].tolist(), strict=True))
+    np.testing.assert_array_equal(batch.counts[[values[gene] for gene in range(4)]], counts[0])
+    assert values[0] == values[2]
+
+
 def as_unsorted(matrix):
     """Return the same CSR matrix with each row's entries in reverse."""
     reverse = sp.csr_matrix(matrix[:, ::-1])

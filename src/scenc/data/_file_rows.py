@@ -145,6 +145,7 @@ class FileRows(CountRows):
             and indptr[0] == 0
             and indptr[-1] == n_values == node["indices"].shape[0]
             and bool((np.diff(indptr) >= 0).all())
+            and node["indices"].dtype.kind in "iu"
         )
         if not good:
             raise ValueError(f"{self.path}: {self._matrix.key} is damaged: its rows do not add up.")

@@ -285,7 +285,8 @@ def _number_values(counts, slots, index, values, n):  # type: ignore[no-untyped-
     """
     n_others, largest = 0, 0
     for i in range(len(counts)):
-        slot = int(counts[i]) if counts[i] < _N_SLOTS else _N_SLOTS
+        # What is no count must not become a place either.
+        slot = int(counts[i]) if 0 <= counts[i] < _N_SLOTS else _N_SLOTS
         slot = slot if slot == counts[i] else _N_SLOTS
         index[i] = slot
         n_others += slot == _N_SLOTS
@@ -319,13 +320,13 @@ def _log_sum(counts, scale):  # type: ignore[no-untyped-def]
         small[count] = np.log1p(count * scale)
     total, n_others = 0.0, 0
     for i in range(len(counts)):
-        slot = int(counts[i]) if counts[i] < _N_SMALL else _N_SMALL
+        slot = int(counts[i]) if 0 <= counts[i] < _N_SMALL else _N_SMALL
         slot = slot if slot == counts[i] else _N_SMALL
         n_others += slot == _N_SMALL
         total += small[np.uint64(slot)]
     if n_others:
         for count in counts:
-            if count >= _N_SMALL or count != np.floor(count):
+            if not 0 <= count < _N_SMALL or count != np.floor(count):
                 total += np.log1p(count * scale)
     return total
 
