@@ -1,11 +1,13 @@
 """Measure how fast, how evenly and in how much memory cells of many files are read.
 
-    python benchmarks/bench_reader.py --cells 20000 --files 4
-    python benchmarks/bench_reader.py --cells 1000000 --files 20 --folder /data/atlas
+    python benchmarks/bench_reader.py --cells 100000 --files 20
+    python benchmarks/bench_reader.py --cells 1000000 --files 20 --folder /data/atlas \
+        --measures CellFiles training embedding
 
-An atlas is simulated: files with different genes in different orders, about 1,500 expressed genes a
-cell, cells of one donor beside each other. It stays in the folder and is used again. Each reader is
-measured in a process of its own, for its memory; the first pass warms up and is not counted.
+The atlas (`simulated_atlas.py`) stays in the folder and is used again. Everything is measured in a
+process of its own, for its memory. Of readers, the first pass warms up and is not counted. Training
+and embedding are those of a small network, by `Model.train` and `Model.embed_files`; ``waiting``
+trains a few steps at the paper's size.
 """
 
 from __future__ import annotations
@@ -17,70 +19,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from numba import njit
+from simulated_atlas import make_atlas
 
-N_GENES, N_GENES_OF_FILE, N_EXPRESSED, N_DONORS = 30_000, 22_000, 1_500, 10
 BATCH_SIZE = 256
-
-
-@njit(cache=True)
-def draw(n_cells, ends, n_expressed, rng):  # type: ignore[no-untyped-def]
-    """Draw cells: which genes, by their frequency, and geometric counts."""
-    n_genes = len(ends)
-    indptr = np.zeros(n_cells + 1, np.int64)
-    indices = np.empty(2 * n_cells * n_expressed, np.int32)
-    data = np.empty(2 * n_cells * n_expressed, np.float32)
-    seen = np.full(n_genes, -1)
-    n = 0
-    for cell in range(n_cells):
-        wanted = int(n_expressed * rng.uniform(0.5, 1.5))
-        found = 0
-        while found < wanted:
-            gene = np.searchsorted(ends, rng.random())
-            if seen[gene] != cell:
-                seen[gene] = cell
-                found += 1
-        for gene in range(n_genes):
-            if seen[gene] == cell:
-                indices[n] = gene
-                data[n] = rng.geometric(0.55)
-                n += 1
-        indptr[cell + 1] = n
-    return indptr, indices[:n], data[:n]
-
-
-def make_atlas(folder: Path, n_cells: int, n_files: int) -> list[Path]:
-    """Write the files that are not there yet."""
-    import anndata
-    import pandas as pd
-    import scipy.sparse as sp
-
-    folder.mkdir(parents=True, exist_ok=True)
-    names = np.array([f"GENE{i:05d}" for i in range(N_GENES)])
-    frequency = np.random.default_rng(0).gamma(0.5, 1.0, N_GENES) + 0.05
-    paths = []
-    for number in range(n_files):
-        own = n_cells // n_files
-        path = folder / f"cells_{n_cells}_{n_files}_{number}.h5ad"
-        paths.append(path)
-        if path.exists():
-            continue
-        rng = np.random.default_rng(number)
-        genes = rng.permutation(N_GENES)[:N_GENES_OF_FILE]
-        ends = np.cumsum(frequency[genes]) / frequency[genes].sum()
-        indptr, indices, data = draw(own, ends, N_EXPRESSED, rng)
-        donors = np.arange(own) * N_DONORS // own
-        obs = pd.DataFrame(
-            {"donor": pd.Categorical([f"{number}_{donor}" for donor in donors])},
-            index=[f"{number}_{cell}" for cell in range(own)],
-        )
-        matrix = sp.csr_matrix((data, indices, indptr), (own, N_GENES_OF_FILE))
-        draft = path.with_suffix(".tmp")
-        anndata.AnnData(matrix, obs, pd.DataFrame(index=names[genes])).write_h5ad(draft)
-        draft.rename(path)
-    return paths
+# A network so small that a pass over many cells takes minutes.
+TINY = {
+    "expression_encoder": "raw",
+    "d_model": 16,
+    "n_layers": 1,
+    "n_heads": 2,
+    "d_feedforward": 16,
+    "context": 32,
+}
 
 
 def dispersion(batches: list[np.ndarray], groups: np.ndarray) -> float:
@@ -102,11 +55,11 @@ def timed(batches, size) -> tuple[float, float, int]:  # type: ignore[no-untyped
     return time.perf_counter() - clock, time.process_time() - work, n_cells
 
 
-def measure_scenc(cells, context: int, passes: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def measure_scenc(cells, args) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Measure a datamodule of this package, tokens and all."""
     from scenc.data import Tokenizer
 
-    cells.tokenizer = Tokenizer(context=context, mask_fraction=0.5)
+    cells.tokenizer = Tokenizer(context=args.context, mask_fraction=0.5)
     loader = cells.train_dataloader()
     seen: list[np.ndarray] = []
 
@@ -114,12 +67,7 @@ def measure_scenc(cells, context: int, passes: int) -> dict[str, float]:  # type
         seen.append(batch.cells.numpy())
         return batch.n_cells
 
-    timed(loader, size)
-    speeds = []
-    for _ in range(passes):
-        seen.clear()
-        seconds, work, n_cells = timed(loader, size)
-        speeds.append((n_cells / seconds, n_cells / work))
+    speeds = _passes(loader, size, args.passes, seen.clear)
     donors = cells.column("donor").codes.astype(int)
     files = np.array([name.split("_")[0] for name in cells.column("donor").categories])[donors]
     chosen = np.flatnonzero(cells.roles == 0)
@@ -127,37 +75,33 @@ def measure_scenc(cells, context: int, passes: int) -> dict[str, float]:  # type
     place[chosen] = np.arange(len(chosen))
     batches = [place[batch] for batch in seen]
     return {
-        **_best(speeds),
+        **speeds,
         "file variance": dispersion(batches, files[chosen]),
         "donor variance": dispersion(batches, donors[chosen]),
     }
 
 
-def measure_files(paths: list[Path], context: int, passes: int, workers: int) -> dict[str, float]:
+def files_of(paths: list[Path], args, **settings):  # type: ignore[no-untyped-def]
     from scenc.data import CellFiles
 
-    cells = CellFiles(
-        paths,
-        batch_key="donor",
-        validation_size=0,
-        batch_size=BATCH_SIZE,
-        check="sample",
-        num_workers=workers,
-        progress=False,
+    given = {"batch_size": BATCH_SIZE, "validation_size": 0, "num_workers": args.workers}
+    return CellFiles(
+        paths, batch_key="donor", check="sample", progress=False, **{**given, **settings}
     )
-    return measure_scenc(cells, context, passes)
 
 
-def measure_store(paths: list[Path], context: int, passes: int, workers: int) -> dict[str, float]:
+def measure_files(paths: list[Path], args) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    return measure_scenc(files_of(paths, args), args)
+
+
+def measure_store(paths: list[Path], args) -> dict[str, float]:  # type: ignore[no-untyped-def]
     from scenc.data import CellStore
 
-    store = CellStore(_store_of(paths), batch_size=BATCH_SIZE, num_workers=workers)
-    return measure_scenc(store, context, passes)
+    store = CellStore(_store_of(paths), batch_size=BATCH_SIZE, num_workers=args.workers)
+    return measure_scenc(store, args)
 
 
-def measure_annbatch(
-    paths: list[Path], context: int, passes: int, workers: int
-) -> dict[str, float]:
+def measure_annbatch(paths: list[Path], args) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Measure annbatch alone on the same store: sparse matrices, no tokens."""
     import anndata
     import zarr
@@ -173,10 +117,10 @@ def measure_annbatch(
     loader.add_datasets(
         [anndata.io.sparse_dataset(group[key]["X"]) for key in sorted(group.group_keys())]
     )
-    return _passes(loader, lambda batch: batch["X"].shape[0], passes)
+    return _passes(loader, lambda batch: batch["X"].shape[0], args.passes)
 
 
-def measure_scvi(paths: list[Path], context: int, passes: int, workers: int) -> dict[str, float]:
+def measure_scvi(paths: list[Path], args) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Measure scvi-tools' loader on all files in memory: dense matrices, no tokens."""
     import anndata
     import scvi
@@ -186,21 +130,113 @@ def measure_scvi(paths: list[Path], context: int, passes: int, workers: int) -> 
     scvi.model.SCVI.setup_anndata(adata)
     manager = scvi.model.SCVI._get_most_recent_anndata_manager(adata, required=True)
     loader = scvi.dataloaders.AnnDataLoader(manager, shuffle=True, batch_size=BATCH_SIZE)
-    return _passes(loader, lambda batch: batch["X"].shape[0], passes)
+    return _passes(loader, lambda batch: batch["X"].shape[0], args.passes)
 
 
-READERS = {
+def measure_memory(paths: list[Path], args) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Measure the same cells in memory, from an AnnData: tokens as the model trains on them."""
+    import anndata
+
+    from scenc.data import ShuffledRequests, TokenDataset, Tokenizer, open_rows
+
+    adata = anndata.concat([anndata.read_h5ad(path) for path in paths], join="outer")
+    counts = adata.X.tocsr()
+    tokenizer = Tokenizer(context=args.context, mask_fraction=0.5)
+    dataset = TokenDataset(open_rows(counts), np.arange(counts.shape[1]), tokenizer)
+    loader = dataset.loader(ShuffledRequests(np.arange(counts.shape[0]), BATCH_SIZE))
+    return _passes(loader, lambda batch: batch.n_cells, args.passes)
+
+
+def measure_training(paths: list[Path], args) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Train a small network on the files, one pass or so many cells of it."""
+    return _train(files_of(paths, args, validation_size=0.001), BATCH_SIZE, args.visits, **TINY)
+
+
+def measure_waiting(paths: list[Path], args) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Train a few steps at the paper's size, with batches that a computer without GPU can hold."""
+    cells = files_of(paths, args, validation_size=0.001)
+    return _train(cells, 4, 24, preset="paper")
+
+
+def measure_embedding(paths: list[Path], args) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Embed the files by a small network; its weights are as they were drawn."""
+    import scenc
+
+    model = scenc.Model(datamodule=files_of(paths, args), objective="masked", **TINY)
+    model.is_trained_ = True
+    cells = files_of(paths, args)
+    with TemporaryDirectory(dir=paths[0].parent) as out:
+        began = time.perf_counter()
+        model.embed_files(cells, out, progress=False)
+        return {"cells/s": cells.n_obs / (time.perf_counter() - began)}
+
+
+def _train(cells, batch_size: int, visits: int, **settings) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Train a model; how many cells a second, and the share of the time spent waiting for data."""
+    from lightning.pytorch import Callback
+
+    import scenc
+    from scenc.data import CellLoader
+
+    class Clock(Callback):
+        """Stop after so many cells; time begins at the first step's end, which warms up."""
+
+        began = ended = waited = 0.0
+        n_cells = 0
+
+        def on_train_batch_end(self, trainer, *_) -> None:  # type: ignore[no-untyped-def]
+            now, loader = time.perf_counter(), trainer.train_dataloader
+            assert isinstance(loader, CellLoader)
+            if not self.began:
+                self.began, self.waited = now, -loader.waited
+                return
+            self.ended = now
+            self.n_cells += batch_size
+            if visits and self.n_cells >= visits:
+                trainer.should_stop = True
+
+        def on_train_epoch_end(self, trainer, *_) -> None:  # type: ignore[no-untyped-def]
+            self.waited += trainer.train_dataloader.waited
+
+    clock = Clock()
+    model = scenc.Model(datamodule=cells, **{"objective": "masked", **settings})
+    model.train(
+        max_epochs=1, batch_size=batch_size, accumulate_grad_batches=1, callbacks=[clock],
+        accelerator="cpu", precision="32-true", enable_progress_bar=False,
+    )  # fmt: skip
+    seconds = clock.ended - clock.began
+    return {
+        "cells": clock.n_cells,
+        "cells/s": clock.n_cells / seconds,
+        "share of waiting": clock.waited / seconds,
+    }
+
+
+MEASURES = {
     "CellFiles": measure_files,
     "CellStore": measure_store,
     "annbatch alone": measure_annbatch,
     "scvi AnnDataLoader": measure_scvi,
+    "AnnData in memory": measure_memory,
+    "training": measure_training,
+    "waiting": measure_waiting,
+    "embedding": measure_embedding,
 }
 
 
-def _passes(loader, size, passes: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
+RATIOS = (
+    ("CellStore", "annbatch alone"),
+    ("CellFiles", "scvi AnnDataLoader"),
+    ("CellStore", "scvi AnnDataLoader"),
+    ("AnnData in memory", "scvi AnnDataLoader"),
+)
+
+
+def _passes(loader, size, passes: int, before=lambda: None) -> dict[str, float]:  # type: ignore[no-untyped-def]
     timed(loader, size)
     speeds = []
     for _ in range(passes):
+        before()
         seconds, work, n_cells = timed(loader, size)
         speeds.append((n_cells / seconds, n_cells / work))
     return _best(speeds)
@@ -235,26 +271,37 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--readers", nargs="+", default=list(READERS), choices=list(READERS))
+    parser.add_argument("--visits", type=int, default=0, help="cells to train on; 0: all")
+    parser.add_argument("--measures", nargs="+", default=list(MEASURES), choices=list(MEASURES))
+    parser.add_argument("--results", type=Path, help="file to add a line of JSON to for each")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     paths = make_atlas(args.folder, args.cells, args.files)
     if args.alone:
-        found = READERS[args.readers[0]](paths, args.context, args.passes, args.workers)
+        found = MEASURES[args.measures[0]](paths, args)
         found["peak GB"] = _peak()
         print(json.dumps(found))
         return
-    if any("Store" in name or "annbatch" in name for name in args.readers):
+    if any("Store" in name or "annbatch" in name for name in args.measures):
         _build(paths)
-    for name in args.readers:
-        command = [sys.executable, __file__, *sys.argv[1:], "--readers", name, "--alone"]
+    speeds = {}
+    for name in args.measures:
+        command = [sys.executable, __file__, *sys.argv[1:], "--measures", name, "--alone"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             print(f"{name}: {done.stderr.strip().splitlines()[-1]}", flush=True)
             continue
         found = json.loads(done.stdout.strip().splitlines()[-1])
+        speeds[name] = found["cells/s"]
         text = ", ".join(f"{value:,.4g} {what}" for what, value in found.items())
         print(f"{name}: {text}", flush=True)
+        if args.results:
+            line = {"measure": name, "of": args.cells, "files": args.files, **found}
+            with args.results.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+    for name, other in RATIOS:
+        if name in speeds and other in speeds:
+            print(f"{name} / {other}: {speeds[name] / speeds[other]:.2f}")
 
 
 def _build(paths: list[Path]) -> None:

@@ -5,10 +5,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenc.data._draw import digest, mix, move_smallest_first, random_keys, top_keys
+from scenc.data._draw import (
+    digest,
+    find_limit,
+    hash_genes,
+    keep_smallest,
+    mix,
+    random_keys,
+    split_at,
+    top_keys,
+)
 
 GENES = np.array([7, 3, 11], np.int64)
 COUNTS = np.array([1.0, 2.0, 5.0])
+
+
+def hashed(genes):
+    hashes = np.zeros(len(genes), np.uint64)
+    hash_genes(np.asarray(genes), hashes)
+    return hashes
 
 
 @pytest.mark.parametrize(
@@ -22,16 +37,16 @@ def test_mix_is_splitmix64(state, output):
 
 def test_digest_sees_every_pair_but_not_their_order():
     order = [2, 0, 1]
-    assert digest(GENES[order], COUNTS[order]) == digest(GENES, COUNTS)
-    assert digest(GENES, COUNTS[order]) != digest(GENES, COUNTS)
-    assert digest(GENES + np.array([0, 0, 1]), COUNTS) != digest(GENES, COUNTS)
-    assert digest(GENES[:2], COUNTS[:2]) != digest(GENES, COUNTS)
+    assert digest(hashed(GENES[order]), COUNTS[order]) == digest(hashed(GENES), COUNTS)
+    assert digest(hashed(GENES), COUNTS[order]) != digest(hashed(GENES), COUNTS)
+    assert digest(hashed(GENES + np.array([0, 0, 1])), COUNTS) != digest(hashed(GENES), COUNTS)
+    assert digest(hashed(GENES[:2]), COUNTS[:2]) != digest(hashed(GENES), COUNTS)
 
 
 def test_keys_differ_by_seed_cell_and_gene():
     def keys(cell, seed):
         out = np.zeros(3, np.uint64)
-        random_keys(GENES, np.uint64(cell), np.uint64(seed), out)
+        random_keys(hashed(GENES), np.uint64(cell), np.uint64(seed), out)
         return out.tolist()
 
     assert keys(1, 1) == keys(1, 1)
@@ -45,18 +60,43 @@ def test_top_keys_sort_by_count_then_by_random_key():
     assert np.argsort(keys).tolist() == [3, 2, 1, 0, 4]
 
 
-@settings(deadline=None, max_examples=100)
-@given(keys=st.lists(st.integers(0, 9), min_size=1, max_size=40), data=st.data())
-def test_selection_puts_the_smallest_keys_first_and_keeps_pairs_together(keys, data):
-    k = data.draw(st.integers(1, len(keys)))
+def drawn(keys, k):
+    """Which pairs have the k smallest keys; the first of those that are equal."""
+    return sorted(np.argsort(keys, kind="stable")[:k].tolist())
+
+
+# Keys that are equal, that differ in their last digits or their first, and that differ anywhere.
+KEYS = st.one_of(
+    st.lists(st.integers(0, 9), min_size=1, max_size=60),
+    st.lists(st.integers(0, 3).map(lambda x: x << 62), min_size=1, max_size=60),
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=400),
+    st.integers(0, 2**32).map(
+        lambda seed: np.random.default_rng(seed).integers(0, 2**64, 700, np.uint64).tolist()
+    ),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(keys=KEYS, data=st.data())
+def test_the_smallest_keys_are_drawn_and_pairs_stay_together(keys, data):
     keys = np.array(keys, np.uint64)
+    k = data.draw(st.integers(1, len(keys)))
+    expected = drawn(keys, k)
     genes = np.arange(len(keys))
-    counts = genes * 2.0
-    moved = keys.copy()
+    scratch, numbers = np.empty(len(keys), np.uint64), np.empty(256, np.int64)
 
-    move_smallest_first(moved, genes, counts, k)
+    limit, n_equal = find_limit(keys, k, scratch, numbers)
 
-    assert sorted(genes.tolist()) == list(range(len(keys)))
-    np.testing.assert_array_equal(keys[genes], moved)
-    np.testing.assert_array_equal(counts, genes * 2.0)
-    np.testing.assert_array_equal(np.sort(moved[:k]), np.sort(keys)[:k])
+    limit = np.uint64(limit)
+    assert limit == np.sort(keys)[k - 1]
+    assert n_equal == k - (keys < limit).sum()
+    kept, counts, hashes = genes.copy(), genes * 2.0, keys.copy()
+    keep_smallest(keys, limit, n_equal, kept, counts, hashes)
+    assert kept[:k].tolist() == expected
+    np.testing.assert_array_equal(counts[:k], kept[:k] * 2.0)
+    np.testing.assert_array_equal(hashes[:k], keys[kept[:k]])
+    first, second = np.full(len(keys), -1), np.full(len(keys), -1)
+    split_at(keys, limit, n_equal, k, genes, genes * 3, first, second)
+    assert first[:k].tolist() == expected
+    assert first[k:].tolist() == sorted(set(genes.tolist()) - set(expected))
+    np.testing.assert_array_equal(second, first * 3)

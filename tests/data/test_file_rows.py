@@ -108,6 +108,18 @@ def test_rows_that_do_not_add_up_are_refused(tmp_path, write_cells, damage):
         rows.span(0, 1)
 
 
+def test_columns_that_are_no_integers_are_refused(tmp_path, write_cells):
+    path = tmp_path / "cells.h5ad"
+    write_cells(path)
+    rows = open_counts(path)
+    with h5py.File(path, "r+") as file:
+        found = file["X/indices"][:]
+        del file["X/indices"]
+        file["X/indices"] = np.full(len(found), np.nan)
+    with pytest.raises(ValueError, match=r"cells\.h5ad: X is damaged"):
+        rows.span(0, 1)
+
+
 def test_a_column_matrix_with_rows_out_of_range_is_refused(tmp_path, write_cells):
     path = tmp_path / "cells.h5ad"
     write_cells(path, form="csc")

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from scenc.data import COUNTED, UNKNOWN, Tokenizer
+from scenc.data._gene_rows import GeneRows
 
 # Integers below and above the size of the table of distinct counts, and fractions.
 COUNT_VALUES = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 40, 1023, 1024, 70_000, 0.5, 2.5])
@@ -116,12 +117,31 @@ def test_the_sum_of_x_tells_of_genes_that_were_not_drawn():
     torch.testing.assert_close(drawn.totals, whole.totals)
 
 
-def test_depths_can_be_told_where_genes_were_left_out_before():
+def test_rows_over_the_vocabulary_bring_their_depths():
     counts = np.arange(1, 41, dtype=np.float32).reshape(2, 20)
     whole = tokenize(counts, gene_map=np.r_[np.arange(5), [COUNTED] * 15])
     cut = sp.csr_matrix(counts[:, :5])
-    told = Tokenizer()(cut, np.array([1, 0]), np.arange(5), depths=counts.sum(axis=1, dtype=float))
+    rows = GeneRows(cut.indptr, cut.indices, cut.data, counts.sum(axis=1, dtype=float))
+    told = Tokenizer().tokens(rows, np.array([1, 0]))
     assert tokens_of(told) == tokens_of(whole)[::-1]
+
+
+@pytest.mark.parametrize("column", [-1, 3, 2**31 - 1])
+def test_columns_that_do_not_exist_are_refused(column):
+    counts = sp.csr_matrix(np.eye(3, dtype=np.float32))
+    counts.indices[1] = column
+    assert tokenize(counts, rows=[0, 2]).genes.tolist() == [[0], [2]]
+    with pytest.raises(ValueError, match="columns beyond the 3 that there are"):
+        tokenize(counts)
+
+
+@pytest.mark.parametrize("odd", [-1.0, -0.5, -1e30, np.nan, np.inf, 1e30])
+def test_what_is_no_count_becomes_a_value_of_its_own(odd):
+    counts = np.array([[1, odd, 1, 2]], np.float32)
+    batch = tokenize(counts, mask_fraction=0.5, context=4, quantile_bins=3)
+    values = dict(zip(batch.genes[0].tolist(), batch.value_index[0].tolist(), strict=True))
+    np.testing.assert_array_equal(batch.counts[[values[gene] for gene in range(4)]], counts[0])
+    assert values[0] == values[2]
 
 
 def as_unsorted(matrix):

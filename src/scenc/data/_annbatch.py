@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scenc.data._window import NO_ROWS, Rows, WindowReader, keep_known
+from scenc.data._gene_rows import NO_ROWS, GeneRows, Joined, sum_rows
+from scenc.data._window import WindowReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ class StoreReader(WindowReader):
         with quiet():
             self._loader = _loader(groups, self._sampler)
 
-    def gather(self, cells: NDArray[np.int64]) -> Rows:
+    def gather(self, cells: NDArray[np.int64]) -> GeneRows:
         """Return the non-zero counts of cells, by the vocabulary."""
         if not len(cells):
             return NO_ROWS
@@ -94,12 +95,10 @@ class StoreReader(WindowReader):
         indptr = matrix.indptr.astype(np.int64)
         data = matrix.data.astype(np.float32, copy=False)
         if self._as_stored:
-            depths = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
-            return Rows(indptr, matrix.indices, data, depths)
-        lengths, genes, values, depths = keep_known(
-            indptr, matrix.indices, data, np.arange(len(cells)), self._gene_map
-        )
-        return Rows(np.concatenate([[0], np.cumsum(lengths)]), genes, values, depths)
+            return GeneRows(indptr, matrix.indices, data, sum_rows(indptr, data))
+        joined = Joined(len(cells), matrix.nnz)
+        joined.add(indptr, matrix.indices, data, np.arange(len(cells)), self._gene_map)
+        return joined.rows()
 
 
 def _loader(groups: Sequence[Any], sampler: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scenc._count_files import open_file
+from scenc.data._raw_array import raw_array
 from scenc.data._rows import CountRows
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from scenc.data._rows import Csr
 
 # Rows that are wanted and lie no further apart are read in one go, with those in between.
-_GAP = 8
+GAP = 8
 # Values held at a time where columns are turned into rows.
 _BLOCK = 2**26
 
@@ -72,6 +73,13 @@ class FileRows(CountRows):
         """Number of stored values of each row, which may be zeros; ``None`` if dense."""
         self._open()
         return None if self._indptr is None else np.diff(self._indptr)
+
+    def n_stored_of(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> int:
+        """Return the number of stored values of runs of rows; 0 if dense."""
+        self._open()
+        if self._indptr is None:
+            return 0
+        return int((self._indptr[stops] - self._indptr[starts]).sum())
 
     def span(
         self, start: int, stop: int
@@ -126,7 +134,7 @@ class FileRows(CountRows):
                 node = rows_of_columns(node, self.shape, folder / "rows.h5")
             if self._matrix.kind != "dense":
                 self._indptr = self._checked_indptr(node)
-                self._values, self._columns = node["data"], node["indices"]
+                self._values, self._columns = _readable(node["data"]), _readable(node["indices"])
             self._node, self._process = node, os.getpid()
 
     def _checked_indptr(self, node: Any) -> NDArray[np.int64]:
@@ -137,15 +145,22 @@ class FileRows(CountRows):
             and indptr[0] == 0
             and indptr[-1] == n_values == node["indices"].shape[0]
             and bool((np.diff(indptr) >= 0).all())
+            and node["indices"].dtype.kind in "iu"
         )
         if not good:
             raise ValueError(f"{self.path}: {self._matrix.key} is damaged: its rows do not add up.")
         return indptr
 
 
+def _readable(node: Any) -> Any:
+    """Return an array in the form that is fastest to read."""
+    raw = raw_array(node) if isinstance(node, h5py.Dataset) else None
+    return node if raw is None else raw
+
+
 def runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Cut ascending numbers of rows where they lie far apart; begin and end of each part."""
-    cuts = np.flatnonzero(np.diff(rows) > _GAP) + 1
+    cuts = np.flatnonzero(np.diff(rows) > GAP) + 1
     bounds = [0, *cuts.tolist(), len(rows)] if len(rows) else [0]
     return list(zip(bounds[:-1], bounds[1:], strict=True))
 

@@ -1,40 +1,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numba import njit
 
 from scenc.data._batch import TokenBatch
-from scenc.data._draw import digest, mix, move_smallest_first, random_keys, top_keys
+from scenc.data._draw import (
+    digest,
+    find_limit,
+    hash_genes,
+    keep_smallest,
+    mix,
+    random_keys,
+    split_at,
+    top_keys,
+)
+from scenc.data._gene_rows import Joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array, csr_matrix
 
-
-class CsrArrays(Protocol):
-    """Whatever holds the three arrays of a CSR matrix."""
-
-    @property
-    def indptr(self) -> NDArray[Any]:
-        """Where rows begin."""
-
-    @property
-    def indices(self) -> NDArray[Any]:
-        """Columns."""
-
-    @property
-    def data(self) -> NDArray[Any]:
-        """Values."""
+    from scenc.data._gene_rows import GeneRows
 
 
 # Counts below this share one slot a cell; larger or fractional ones get a slot of their own.
 _N_SLOTS = 1024
-# What a column is that is no gene of the vocabulary: left out altogether, or counted for the depth.
-UNKNOWN, COUNTED = -1, -2
 # Most counts of a cell are below this.
 _N_SMALL = 16
 # A part of a batch has at least this many cells, and padding of at most about this share.
@@ -88,11 +82,10 @@ class Tokenizer:
 
     def __call__(
         self,
-        counts: csr_matrix | csr_array | CsrArrays,
+        counts: csr_matrix | csr_array,
         rows: NDArray[np.int64],
         gene_map: NDArray[np.int64],
         seed: int = 0,
-        depths: NDArray[np.float64] | None = None,
     ) -> TokenBatch:
         """Tokenise rows of a sparse matrix.
 
@@ -107,22 +100,40 @@ class Tokenizer:
             where the column counts for the depth nevertheless; shape ``(n_genes,)``.
         seed
             Seed of the draw and of the mask.
-        depths
-            Depth of each cell, where `counts` lack some of its genes; shape ``(n_all,)``.
+
+        Raises
+        ------
+        ValueError
+            The matrix has columns without a place in `gene_map`.
+        """
+        room = int((counts.indptr[rows + 1] - counts.indptr[rows]).sum(dtype=np.int64))
+        joined = Joined(len(rows), room, counts.data.dtype)
+        if not joined.add(counts.indptr, counts.indices, counts.data, rows, gene_map):
+            raise ValueError(f"Counts have columns beyond the {len(gene_map)} that there are.")
+        made = self.tokens(joined.rows(), np.arange(len(rows)), seed)
+        return made.at_cells(rows)
+
+    def tokens(self, counts: GeneRows, rows: NDArray[np.int64], seed: int = 0) -> TokenBatch:
+        """Tokenise rows that are over the vocabulary already.
+
+        Parameters
+        ----------
+        counts
+            Raw counts, cells x vocabulary.
+        rows
+            Rows to read, shape ``(n_cells,)``.
+        seed
+            Seed of the draw and of the mask.
         """
         out: tuple[Any, ...] = _tokenize(
-            counts.indptr,
-            counts.indices,
-            counts.data,
+            *counts,
             rows,
-            gene_map,
             np.iinfo(np.int64).max if self.context is None else self.context,
             float(self.target_sum),
             float(self.mask_fraction),
             self.quantile_bins,
             self.draw == "top",
             np.uint64(seed % 2**64),
-            np.zeros(0) if depths is None else depths,
         )
         genes, value_index, normalized, raw, bins, lengths, n_masked, depths, totals = out
         return TokenBatch(
@@ -159,135 +170,165 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     indptr,
     indices,
     data,
+    depths,
     rows,
-    gene_map,
     context,
     target_sum,
     mask_fraction,
     n_bins,
     top,
     seed,
-    given_depths,
 ):
     n_cells = len(rows)
-    found, depths = _measure(indptr, indices, data, rows, gene_map)
-    if len(given_depths):
-        depths = given_depths[rows]
+    found = indptr[rows + 1] - indptr[rows]
     lengths = np.minimum(found, context)
     width = max(1, lengths.max()) if n_cells else 1
-    genes = np.zeros((n_cells, width), np.int64)
-    value_index = np.zeros((n_cells, width), np.int64)
+    genes = np.empty((n_cells, width), np.int64)
+    value_index = np.empty((n_cells, width), np.int64)
     n_masked = np.zeros(n_cells, np.int64)
-    totals = np.zeros(n_cells, np.float64)
+    totals = np.zeros(n_cells, np.float32)
 
-    # Slot 0 exists in any batch, so that padding has something to point to.
+    # Value 0 exists in any batch, so that padding has something to point to.
     n_values = 0
     room = max(1, lengths.sum())
-    values = np.zeros(room, np.float64)
-    normalized = np.zeros(room, np.float32)
+    values = np.empty(room, np.float64)
+    values[0] = 0
+    scales = np.empty(room, np.float64)
     bins = np.zeros(room if n_bins else 1, np.int64)
-    slots = np.zeros(_N_SLOTS, np.int64)
-    slot_owner = np.full(_N_SLOTS, -1, np.int64)
+    slots = np.full(_N_SLOTS + 1, -1, np.int64)
 
     most = max(1, found.max()) if n_cells else 1
     cell_genes = np.empty(most, np.int64)
     cell_counts = np.empty(most, np.float64)
+    cell_index = np.empty(most, np.int64)
+    hashes = np.empty(most, np.uint64)
     keys = np.empty(most, np.uint64)
+    scratch = np.empty(most, np.uint64)
+    numbers = np.empty(256, np.int64)
 
     for cell in range(n_cells):
-        n = _gather(indptr, indices, data, rows[cell], gene_map, cell_genes, cell_counts)
-        kept = lengths[cell]
+        n, kept = found[cell], lengths[cell]
+        genes[cell, kept:] = 0
+        value_index[cell, kept:] = 0
         if n == 0:
             continue
-        scale = target_sum / depths[cell]
+        start = indptr[rows[cell]]
+        cell_genes[:n] = indices[start : start + n]
+        cell_counts[:n] = data[start : start + n]
+        scale = target_sum / depths[rows[cell]]
         totals[cell] = _log_sum(cell_counts[:n], scale)
         edges = _quantile_edges(cell_counts[:n], n_bins)
         if mask_fraction > 0:
             n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))
-        if kept < n or n_masked[cell] > 0:
-            content = digest(cell_genes[:n], cell_counts[:n])
-            if kept < n:
-                random_keys(cell_genes[:n], content, seed, keys)
-                if top:
-                    top_keys(cell_counts[:n], keys)
-                move_smallest_first(keys[:n], cell_genes[:n], cell_counts[:n], kept)
-            if 0 < n_masked[cell] < kept:
-                random_keys(cell_genes[:kept], content, mix(seed), keys)
-                move_smallest_first(
-                    keys[:kept], cell_genes[:kept], cell_counts[:kept], n_masked[cell]
-                )
+        drawn = 0 < n_masked[cell] < kept
+        if kept < n or drawn:
+            hash_genes(cell_genes[:n], hashes)
+            content = digest(hashes[:n], cell_counts[:n])
+        if kept < n:
+            random_keys(hashes[:n], content, seed, keys)
+            if top:
+                top_keys(cell_counts[:n], keys)
+            limit, n_equal = find_limit(keys[:n], kept, scratch, numbers)
+            keep_smallest(keys[:n], limit, n_equal, cell_genes, cell_counts, hashes)
 
-        for i in range(kept):
-            count = cell_counts[i]
-            genes[cell, i] = cell_genes[i]
-            small = count < _N_SLOTS and count == np.floor(count)
-            slot = int(count) if small else 0
-            if small and slot_owner[slot] == cell:
-                value_index[cell, i] = slots[slot]
-                continue
-            if small:
-                slot_owner[slot] = cell
-                slots[slot] = n_values
-            value_index[cell, i] = n_values
-            values[n_values] = count
-            normalized[n_values] = np.log1p(count * scale)
-            if n_bins:
-                bins[n_values] = 1 + np.searchsorted(edges, count)
-            n_values += 1
+        before = n_values
+        n_values = _number_values(cell_counts[:kept], slots, cell_index, values, before)
+        scales[before:n_values] = scale
+        if n_bins:
+            for i in range(before, n_values):
+                bins[i] = 1 + np.searchsorted(edges, values[i])
+
+        if drawn:
+            random_keys(hashes[:kept], content, mix(seed), keys)
+            limit, n_equal = find_limit(keys[:kept], n_masked[cell], scratch, numbers)
+            split_at(
+                keys[:kept], limit, n_equal, n_masked[cell],
+                cell_genes, cell_index, genes[cell], value_index[cell],
+            )  # fmt: skip
+        else:
+            genes[cell, :kept] = cell_genes[:kept]
+            value_index[cell, :kept] = cell_index[:kept]
 
     end = max(1, n_values)
+    normalized = np.zeros(end, np.float32)
+    for i in range(n_values):
+        normalized[i] = np.log1p(values[i] * scales[i])
     return (
         genes,
         value_index,
-        normalized[:end],
+        normalized,
         values[:end].astype(np.float32),
-        bins[:end],
+        bins[:end].copy(),
         lengths,
         n_masked,
-        depths.astype(np.float32),
-        totals.astype(np.float32),
+        depths[rows].astype(np.float32),
+        totals,
     )
 
 
 @njit(cache=True, nogil=True)
-def _measure(indptr, indices, data, rows, gene_map):  # type: ignore[no-untyped-def]
-    """Count each row's non-zero genes of the vocabulary, and sum what counts for its depth."""
-    found = np.zeros(len(rows), np.int64)
-    depths = np.zeros(len(rows), np.float64)
-    for cell in range(len(rows)):
-        for j in range(indptr[rows[cell]], indptr[rows[cell] + 1]):
-            gene = gene_map[indices[j]]
-            if gene != UNKNOWN:
-                depths[cell] += data[j]
-            if gene >= 0 and data[j] != 0:
-                found[cell] += 1
-    return found, depths
+def _number_values(counts, slots, index, values, n):  # type: ignore[no-untyped-def]
+    """Number a cell's distinct values from n on; return how many there are then.
+
+    Parameters
+    ----------
+    counts
+        The cell's counts.
+    slots
+        Room for the numbers of small counts, and one more; all -1, before and after.
+    index
+        Where the number of each count is written.
+    values
+        Where the values are written.
+    n
+        The first number.
+    """
+    n_others, largest = 0, 0
+    for i in range(len(counts)):
+        # What is no count must not become a place either.
+        slot = int(counts[i]) if 0 <= counts[i] < _N_SLOTS else _N_SLOTS
+        slot = slot if slot == counts[i] else _N_SLOTS
+        index[i] = slot
+        n_others += slot == _N_SLOTS
+        largest = max(largest, slot if slot < _N_SLOTS else 0)
+    for i in range(len(counts)):
+        slots[np.uint64(index[i])] = 0
+    for slot in range(largest + 1):
+        if slots[slot] == 0:
+            slots[slot], values[n] = n, slot
+            n += 1
+    if n_others:
+        for i in range(len(counts)):
+            if index[i] == _N_SLOTS:
+                index[i], values[n] = n, counts[i]
+                n += 1
+            else:
+                index[i] = slots[index[i]]
+    else:
+        for i in range(len(counts)):
+            index[i] = slots[np.uint64(index[i])]
+    slots[: largest + 1] = -1
+    slots[_N_SLOTS] = -1
+    return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
 def _log_sum(counts, scale):  # type: ignore[no-untyped-def]
     """Return the sum of log(1 + count * scale); most counts are small and worked out once."""
-    small = np.empty(_N_SMALL, np.float64)
+    small = np.zeros(_N_SMALL + 1, np.float64)
     for count in range(_N_SMALL):
         small[count] = np.log1p(count * scale)
-    total = 0.0
-    for count in counts:
-        whole = count < _N_SMALL and count == np.floor(count)
-        total += small[int(count)] if whole else np.log1p(count * scale)
+    total, n_others = 0.0, 0
+    for i in range(len(counts)):
+        slot = int(counts[i]) if 0 <= counts[i] < _N_SMALL else _N_SMALL
+        slot = slot if slot == counts[i] else _N_SMALL
+        n_others += slot == _N_SMALL
+        total += small[np.uint64(slot)]
+    if n_others:
+        for count in counts:
+            if not 0 <= count < _N_SMALL or count != np.floor(count):
+                total += np.log1p(count * scale)
     return total
-
-
-@njit(cache=True, nogil=True)
-def _gather(indptr, indices, data, row, gene_map, genes, counts):  # type: ignore[no-untyped-def]
-    """Copy one row's non-zero genes of the vocabulary into scratch space."""
-    n = 0
-    for j in range(indptr[row], indptr[row + 1]):
-        gene = gene_map[indices[j]]
-        if gene >= 0 and data[j] != 0:
-            genes[n] = gene
-            counts[n] = data[j]
-            n += 1
-    return n
 
 
 @njit(cache=True, nogil=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from scenc.data._tokens import COUNTED, UNKNOWN
+from scenc.data._gene_rows import COUNTED, UNKNOWN
 from scenc.genes import match
 
 if TYPE_CHECKING:

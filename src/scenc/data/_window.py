@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
-from scenc.data._file_rows import runs
-from scenc.data._tokens import UNKNOWN
+from scenc.data._file_rows import GAP
+from scenc.data._gene_rows import NO_ROWS, Joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,24 +18,9 @@ if TYPE_CHECKING:
 
     from scenc.data._batch import TokenBatch
     from scenc.data._file_rows import FileRows
+    from scenc.data._gene_rows import GeneRows
     from scenc.data._plan import BatchPlan, WindowPlan
     from scenc.data._tokens import Tokenizer
-
-
-class Rows(NamedTuple):
-    """The arrays of a CSR matrix, without scipy's wish to make them all of one type.
-
-    Depths are sums of the cells' counts, also of genes that the matrix lacks but that count for
-    them, shape ``(n_cells,)``.
-    """
-
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-    data: NDArray[np.float32]
-    depths: NDArray[np.float64]
-
-
-NO_ROWS = Rows(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +39,7 @@ class Window:
         The batches to make, by rows.
     """
 
-    counts: Rows
+    counts: GeneRows
     cells: NDArray[np.int64]
     n_genes: int
     batches: tuple[BatchPlan, ...]
@@ -63,8 +47,9 @@ class Window:
     def tokens(self, batch: BatchPlan, tokenizer: Tokenizer) -> TokenBatch:
         """Make one batch, its longest cells first."""
         rows = batch.positions
-        rows = rows[np.argsort(-np.diff(self.counts.indptr)[rows], kind="stable")]
-        made = tokenizer(self.counts, rows, np.arange(self.n_genes), batch.seed, self.counts.depths)
+        starts = self.counts.indptr
+        rows = rows[np.argsort(starts[rows] - starts[rows + 1], kind="stable")]
+        made = tokenizer.tokens(self.counts, rows, batch.seed)
         return made.at_cells(self.cells[rows])
 
 
@@ -84,7 +69,7 @@ class WindowReader(ABC):
         self._n_genes = n_genes
 
     @abstractmethod
-    def gather(self, cells: NDArray[np.int64]) -> Rows:
+    def gather(self, cells: NDArray[np.int64]) -> GeneRows:
         """Return the non-zero counts of cells, by the vocabulary."""
 
     def locate(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -142,61 +127,33 @@ class FileReader(WindowReader):
         self._files = files
         self._gene_maps = [gene_map.astype(np.int32) for gene_map in gene_maps]
 
-    def gather(self, cells: NDArray[np.int64]) -> Rows:
+    def gather(self, cells: NDArray[np.int64]) -> GeneRows:
         """Read runs of neighbouring cells, and join what of them is in the vocabulary."""
+        if not len(cells):
+            return NO_ROWS
         files, rows = self.locate(cells)
-        blocks = []
-        for low, high in _neighbours(files, rows):
+        cuts = np.flatnonzero(_breaks(files, rows)) + 1
+        lows, highs = np.append(0, cuts), np.append(cuts, len(cells))
+        joined = Joined(len(cells), self._room(files[lows], rows[lows], rows[highs - 1] + 1))
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
             file, first = int(files[low]), int(rows[low])
             span = self._files[file].span(first, int(rows[high - 1]) + 1)
-            block = keep_known(*span, rows[low:high] - first, self._gene_maps[file])
-            if block is None:
+            if not joined.add(*span, rows[low:high] - first, self._gene_maps[file]):
                 raise ValueError(f"{self._files[file].path} is damaged: it has genes out of range.")
-            blocks.append(block)
-        if not blocks:
-            return NO_ROWS
-        lengths, *rest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        return Rows(np.concatenate([[0], np.cumsum(lengths)]), *rest)
+        return joined.rows()
+
+    def _room(
+        self, files: NDArray[np.int64], starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> int:
+        """Return how many values are stored in runs of rows, as far as can be told beforehand."""
+        return sum(
+            self._files[file].n_stored_of(starts[files == file], stops[files == file])
+            for file in np.unique(files).tolist()
+        )
 
 
-def _neighbours(files: NDArray[np.int64], rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cut cells where the file changes, or the next row is not a little further on."""
-    cuts = np.flatnonzero((np.diff(files) != 0) | (np.diff(rows) <= 0)) + 1
-    bounds = [0, *cuts.tolist(), len(rows)]
-    return [
-        (low + begin, low + end)
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True)
-        for begin, end in runs(rows[low:high])
-    ]
-
-
-@njit(cache=True, nogil=True)
-def keep_known(indptr, indices, values, rows, gene_map):  # type: ignore[no-untyped-def]
-    """Take rows of a CSR matrix over to a vocabulary, without zeros and unknown genes.
-
-    Returns the rows' lengths, the vocabulary's indices, the values, and the rows' depths; None
-    where a column does not exist.
-    """
-    room = 0
-    for row in rows:
-        room += indptr[row + 1] - indptr[row]
-    lengths = np.zeros(len(rows), np.int64)
-    genes = np.empty(room, np.int32)
-    kept = np.empty(room, np.float32)
-    depths = np.zeros(len(rows), np.float64)
-    n = 0
-    for i in range(len(rows)):
-        before = n
-        for j in range(indptr[rows[i]], indptr[rows[i] + 1]):
-            column = indices[j]
-            if column < 0 or column >= len(gene_map):
-                return None
-            gene = gene_map[column]
-            if gene != UNKNOWN:
-                depths[i] += values[j]
-            if gene >= 0 and values[j] != 0:
-                genes[n] = gene
-                kept[n] = values[j]
-                n += 1
-        lengths[i] = n - before
-    return lengths, genes[:n], kept[:n], depths
+def _breaks(files: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say after which cells the file changes, or the next row is not a little further on."""
+    steps = np.diff(rows)
+    breaks: NDArray[np.bool_] = (np.diff(files) != 0) | (steps <= 0) | (steps > GAP)
+    return breaks

@@ -1,0 +1,151 @@
+"""Counts over one vocabulary, whatever the columns that they come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+# What a column is that is no gene of the vocabulary: left out altogether, or counted for the depth.
+UNKNOWN, COUNTED = -1, -2
+
+
+class GeneRows(NamedTuple):
+    """Counts of cells by the genes of a vocabulary, none of them zero.
+
+    These are the arrays of a CSR matrix, without scipy's wish to make them all of one type.
+
+    Depths are sums of the cells' counts, also of genes that the matrix lacks but that count for
+    them, shape ``(n_cells,)``.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[Any]
+    data: NDArray[Any]
+    depths: NDArray[np.float64]
+
+
+NO_ROWS = GeneRows(
+    np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0)
+)
+
+
+class Joined:
+    """Rows over one vocabulary, put one after the other into memory that is taken once.
+
+    Parameters
+    ----------
+    n_rows
+        Number of rows to come.
+    room
+        Number of values to expect; more take longer.
+    dtype
+        Type of the values.
+    """
+
+    def __init__(self, n_rows: int, room: int, dtype: DTypeLike = np.float32) -> None:
+        self._genes = np.empty(room, np.int32)
+        self._values = np.empty(room, dtype)
+        self._indptr = np.zeros(n_rows + 1, np.int64)
+        self._depths = np.zeros(n_rows)
+        self._n_rows = 0
+
+    def add(
+        self,
+        indptr: NDArray[Any],
+        indices: NDArray[Any],
+        values: NDArray[Any],
+        rows: NDArray[np.int64],
+        gene_map: NDArray[np.int32] | NDArray[np.int64],
+    ) -> bool:
+        """Take rows of a CSR matrix over to the vocabulary, without zeros and unknown genes.
+
+        Returns
+        -------
+        Whether all columns exist.
+        """
+        n, end = int(self._indptr[self._n_rows]), self._n_rows + len(rows)
+        missing = n + int((indptr[rows + 1] - indptr[rows]).sum()) - len(self._genes)
+        if missing > 0:
+            room = missing + n
+            self._genes = np.concatenate([self._genes, np.empty(room, np.int32)])
+            self._values = np.concatenate([self._values, np.empty(room, self._values.dtype)])
+        good: bool = _keep_known(
+            indptr, indices, values, rows, gene_map, self._genes, self._values,
+            self._indptr[self._n_rows : end + 1], self._depths[self._n_rows : end],
+        )  # fmt: skip
+        self._n_rows = end
+        return good
+
+    def rows(self) -> GeneRows:
+        """Return what has been put in."""
+        n = self._indptr[self._n_rows]
+        return GeneRows(self._indptr, self._genes[:n], self._values[:n], self._depths)
+
+
+@njit(cache=True, nogil=True)
+def _keep_known(  # type: ignore[no-untyped-def]
+    indptr, indices, values, rows, gene_map, genes, kept, ends, depths
+):
+    """Copy what is known of rows, from where `ends` begins; say whether all columns exist."""
+    n = ends[0]
+    for i in range(len(rows)):
+        start, stop = indptr[rows[i]], indptr[rows[i] + 1]
+        own_genes, own_values = genes[n : n + stop - start], kept[n : n + stop - start]
+        if not _translate(indices[start:stop], gene_map, own_genes):
+            return False
+        own_values[:] = values[start:stop]
+        depths[i], n_known = _add_up(own_genes, own_values)
+        if n_known < len(own_genes):
+            place = 0
+            for j in range(len(own_genes)):
+                gene, value = own_genes[j], own_values[j]
+                own_genes[place], own_values[place] = gene, value
+                place += (gene >= 0) & (value != 0)
+        n += n_known
+        ends[i + 1] = n
+    return True
+
+
+# Each loop does one simple thing, so that compilers turn it into vector instructions: together
+# they are several times as fast as one loop that does all of it.
+
+
+@njit(cache=True, nogil=True)
+def _translate(columns, gene_map, genes):  # type: ignore[no-untyped-def]
+    """Write the gene of each column; say whether all columns exist."""
+    n_wrong = 0
+    for j in range(len(columns)):
+        n_wrong += (columns[j] < 0) | (columns[j] >= len(gene_map))
+    if n_wrong:
+        return False
+    for j in range(len(columns)):
+        # An index without sign needs no look at whether it counts from the end.
+        genes[j] = gene_map[np.uint64(columns[j])]
+    return True
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _add_up(genes, values):  # type: ignore[no-untyped-def]
+    """Sum up what counts for the depth, and count the non-zero genes of the vocabulary."""
+    depth, n_known = 0.0, 0
+    for j in range(len(genes)):
+        depth += np.float64(values[j]) if genes[j] != UNKNOWN else 0.0
+        n_known += (genes[j] >= 0) & (values[j] != 0)
+    return depth, n_known
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def sum_rows(indptr: NDArray[np.int64], data: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sum of each row."""
+    sums = np.zeros(len(indptr) - 1)
+    for row in range(len(sums)):
+        total = 0.0
+        for value in data[indptr[row] : indptr[row + 1]]:
+            total += np.float64(value)
+        sums[row] = total
+    return sums
