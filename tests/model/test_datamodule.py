@@ -207,7 +207,7 @@ def test_the_default_objective_takes_files_into_memory(cells, joined, tmp_path, 
     assert len(cells.column("donor").categories) == 30
     assert model.history["validation_loss"].notna().all().all()
     embedding = model.get_latent_representation(joined, key_added=None)
-    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
+    assert np.linalg.matrix_rank(embedding) == embedding.shape[1]
     assert not np.allclose(embedding, start)
     (path, *_) = model.embed_files(atlas[0], tmp_path, progress=False)
     found = anndata.read_h5ad(path).obsm["X_scenc"]
