@@ -148,7 +148,8 @@ def main() -> None:
     }
     for name, text in files.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    draw_visits(found, folder / "visits.svg")
+    if found["method"].isin(list(VISITS)).any():
+        draw_visits(found, folder / "visits.svg")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
@@ -100,3 +101,16 @@ def test_odds_give_each_batch_the_same_chance():
     np.testing.assert_allclose(odds, expected)
     frame = pd.DataFrame({"batch": batches[0], "odds": odds[0]}).groupby("batch")["odds"].sum()
     np.testing.assert_allclose(frame, 0.5)
+
+
+def test_the_number_of_threads_stays_as_it_was(cells, adata, monkeypatch):
+    sc = pytest.importorskip("scanpy")
+    choose, before = sc.pp.highly_variable_genes, torch.get_num_threads()
+
+    def meddle(*args, **kwargs):
+        torch.set_num_threads(before + 1)  # as numba's parallel loops do
+        return choose(*args, **kwargs)
+
+    monkeypatch.setattr(sc.pp, "highly_variable_genes", meddle)
+    variable_genes(cells, adata.n_vars, 20, 1e4, None, seed=0)
+    assert torch.get_num_threads() == before

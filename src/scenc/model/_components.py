@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.decomposition import PCA
 
+from scenc._threads import kept_threads
 from scenc.data import UNKNOWN
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def variable_genes(
         values.obs["batch"] = batches[rows].astype(str)
         values.obs["batch"] = values.obs["batch"].astype("category")
         batch_key = "batch"
-    sc.pp.highly_variable_genes(values, n_top_genes=n_top, batch_key=batch_key)
+    with kept_threads():
+        sc.pp.highly_variable_genes(values, n_top_genes=n_top, batch_key=batch_key)
     chosen: NDArray[np.bool_] = values.var["highly_variable"].to_numpy(dtype=bool)
     return chosen
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scenc._threads import kept_threads
 from scenc.data import Neighborhoods
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def _nearest(points: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int64
         return exact
     from pynndescent import NNDescent
 
-    found, _ = NNDescent(points, n_neighbors=k + 1, random_state=seed).neighbor_graph
+    with kept_threads():
+        found, _ = NNDescent(points, n_neighbors=k + 1, random_state=seed).neighbor_graph
     # The point itself stands first, if its duplicates have not pushed it out.
     others: NDArray[np.int64] = found[:, 1:].astype(np.int64)
     return others
