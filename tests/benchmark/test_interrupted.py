@@ -56,6 +56,9 @@ def finished(out):
 def wait(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
+def running(child):
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
 began = time.monotonic()
 assert wait(start("whole")) == 0
 took = time.monotonic() - began
@@ -64,7 +67,11 @@ moments = random.Random(0)
 kept, kills = {}, 0
 while kills < 10:
     child = start("killed")
-    time.sleep(moments.uniform(0.02, 0.4) * took)
+    # Some jobs further, however slow the machine is at the moment, and then at any time.
+    wanted = len(kept) + moments.randrange(3)
+    while len(finished("killed")) < wanted and running(child):
+        time.sleep(0.005)
+    time.sleep(moments.uniform(0.01, 0.06) * took)
     os.kill(child, signal.SIGKILL)
     if wait(child) == 0:
         break
