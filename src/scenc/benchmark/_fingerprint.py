@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scenc.data._rows import Csr
 
-FORMAT = 2
+FORMAT = 3
 """Goes up when what a job writes, or how it computes it, changes within a version of scenc."""
 
 _PACKAGES = ("scenc", "torch", "scvi-tools", "scib-metrics", "anndata", "numpy", "scanpy",
