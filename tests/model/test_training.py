@@ -224,3 +224,17 @@ def test_training_prints_nothing_but_its_bar(adata, make_model, capfd, recwarn):
     assert out == ""
     assert all(line.lstrip().startswith("Training:") for line in err.split("\r") if line.strip())
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("max_epochs", [None, 2])
+def test_cell_visits_asked_for_decide_how_many_epochs_unless_those_are_given(
+    adata, make_model, max_epochs
+):
+    """The preset goes by epochs under this objective."""
+    model = make_model(adata)
+    visits = 4 * adata.n_obs
+    model.train(
+        max_epochs, cell_visits=visits, validation_size=0.0, accelerator="cpu",
+        enable_progress_bar=False,
+    )  # fmt: skip
+    assert model.train_config.max_epochs == (max_epochs or 4)

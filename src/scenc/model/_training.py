@@ -107,7 +107,8 @@ class TrainingMixin(ModelBase):
         Parameters
         ----------
         max_epochs, batch_size, accumulate_grad_batches
-            As in `scenc.train.TrainConfig`; ``None``: the preset's.
+            As in `scenc.train.TrainConfig`; ``None``: the preset's, or as many epochs as come to
+            `cell_visits` if that is given.
         precision
             ``"auto"`` is FP16 mixed precision on CUDA and full precision elsewhere; else any
             precision of Lightning (``"32-true"``, ``"bf16-mixed"``, ...).
@@ -161,7 +162,10 @@ class TrainingMixin(ModelBase):
             "batch_size": batch_size,
             "accumulate_grad_batches": accumulate_grad_batches,
         }
-        named = {name: value for name, value in given.items() if value is not None}
+        named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if "cell_visits" in overrides:
+            # Visits asked for count, also where the preset goes by epochs.
+            named.setdefault("max_epochs", None)
         config = TrainConfig.from_dict({**self._train_defaults, **named, **overrides})
         if resume and checkpoint_dir is None:
             raise ValueError("resume=True needs the checkpoint_dir of the training to go on with.")
