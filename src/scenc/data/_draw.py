@@ -13,7 +13,7 @@ where they suffice, no calls that are not inlined, no branches that chance decid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
@@ -103,7 +103,7 @@ def _n_below(keys, limit):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def find_limit(keys: NDArray[np.int32], genes: NDArray[np.int32], k: int) -> Any:
+def find_limit(keys, genes, k):  # type: ignore[no-untyped-def]  # numba infers the types
     """Find a number that exactly k keys are below.
 
     Keys that are spread evenly are found in a few guesses, all others by halving.
@@ -148,7 +148,7 @@ def _tell_apart(keys, genes, key, n_smaller):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def place(  # type: ignore[no-untyped-def]  # many arrays
+def place(  # type: ignore[no-untyped-def]
     keys, limit, n_first, genes, values, genes_out, values_out
 ):
     """Write what has keys below a limit, then all else that is within reach, both in order.
@@ -166,7 +166,7 @@ def place(  # type: ignore[no-untyped-def]  # many arrays
     genes_out, values_out
         Where they are written, with room for one more.
     """
-    n, n_kept = 0, 0
+    n = n_kept = np.int64(0)
     for i in range(len(keys)):
         is_first = np.int64(keys[i] < limit)
         # What is out of reach is written, too, and then written over.

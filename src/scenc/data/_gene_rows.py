@@ -20,13 +20,14 @@ class GeneRows(NamedTuple):
     These are the arrays of a CSR matrix, without scipy's wish to make them all of one type.
 
     Depths are sums of the cells' counts, also of genes that the matrix lacks but that count for
-    them, shape ``(n_cells,)``.
+    them, shape ``(n_cells,)``; ``None``: there are no such genes, so that they are those of the
+    rows.
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[Any]
     data: NDArray[Any]
-    depths: NDArray[np.float64]
+    depths: NDArray[np.float64] | None
 
 
 NO_ROWS = GeneRows(
@@ -166,12 +167,9 @@ def _add_up(genes, values):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
-def sum_rows(indptr: NDArray[np.int64], data: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the sum of each row."""
-    sums = np.zeros(len(indptr) - 1)
-    for row in range(len(sums)):
-        total = 0.0
-        for value in data[indptr[row] : indptr[row + 1]]:
-            total += np.float64(value)
-        sums[row] = total
-    return sums
+def add(values: NDArray[Any]) -> float:
+    """Return the sum of values."""
+    total = 0.0
+    for j in range(len(values)):
+        total += np.float64(values[j])
+    return total

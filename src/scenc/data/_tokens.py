@@ -9,7 +9,7 @@ from numba import njit
 
 from scenc.data._batch import TokenBatch
 from scenc.data._draw import digest, find_limit, keep_smallest, keep_top, place, random_keys
-from scenc.data._gene_rows import copy_known
+from scenc.data._gene_rows import add, copy_known
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +115,8 @@ class Tokenizer:
         seed
             Seed of the draw and of the mask.
         """
-        made = self._make(*counts, np.zeros(0, np.int64), True, rows, seed)
+        depths = np.zeros(0) if counts.depths is None else counts.depths
+        made = self._make(*counts[:3], depths, np.zeros(0, np.int64), True, rows, seed)
         assert made is not None
         return made
 
@@ -227,9 +228,10 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     for cell in range(n_cells):
         start, stop = indptr[rows[cell]], indptr[rows[cell] + 1]
         if as_stored:
-            n, depth = stop - start, depths[rows[cell]]
+            n = stop - start
             cell_genes[:n] = indices[start:stop]
             cell_counts[:n] = data[start:stop]
+            depth = depths[rows[cell]] if len(depths) else add(cell_counts[:n])
         else:
             n, depth = copy_known(
                 indices[start:stop], data[start:stop], gene_map, cell_genes, cell_counts
