@@ -96,6 +96,8 @@ class Tokenizer:
         ------
         ValueError
             The matrix has columns without a place in `gene_map`.
+        IndexError
+            It does not have the rows.
         """
         own = counts.indptr, counts.indices, counts.data
         made = self._make(*own, np.zeros(0), gene_map, False, rows, seed)
@@ -132,6 +134,9 @@ class Tokenizer:
         seed: int,
     ) -> TokenBatch | None:
         """Make a batch; ``None`` if `gene_map` does not have all columns."""
+        # Compiled code would read whatever stands there.
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(indptr) - 1:
+            raise IndexError(f"There are rows from 0 to {len(indptr) - 2} only.")
         out: tuple[Any, ...] = _tokenize(
             indptr,
             indices,
