@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -59,6 +61,27 @@ def test_worker_processes_make_the_same_batches(counts):
     for one, other in zip(here, there, strict=True):
         assert torch.equal(one.genes, other.genes)
         assert torch.equal(one.values(), other.values())
+
+
+def test_batches_are_made_ahead_in_order(counts):
+    cells = dataset(counts, context=8, mask_fraction=0.5)
+    requests = OrderedRequests(np.arange(30), 4, seed=2)
+    made = list(cells.loader(requests))
+    assert len(made) == 8
+    for batch, request in zip(made, requests, strict=True):
+        assert batch.cells.tolist() == request.rows.tolist()
+        assert torch.equal(batch.genes, cells[request].genes)
+
+
+def test_what_goes_wrong_in_a_thread_comes_out_and_a_pass_may_be_left(counts):
+    cells = dataset(counts)
+    before = threading.active_count()
+    for batch in cells.loader(OrderedRequests(np.arange(30), 4)):
+        assert batch.cells.tolist() == [0, 1, 2, 3]
+        break
+    assert threading.active_count() == before
+    with pytest.raises(IndexError):
+        list(cells.loader(OrderedRequests(np.array([0, 99]), 1)))
 
 
 def test_a_batch_moves_whole(counts):

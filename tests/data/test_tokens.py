@@ -126,6 +126,33 @@ def test_rows_over_the_vocabulary_bring_their_depths():
     assert tokens_of(told) == tokens_of(whole)[::-1]
 
 
+def test_rows_of_all_genes_that_count_need_no_depths():
+    counts = np.arange(1, 41, dtype=np.float32).reshape(2, 20)
+    rows = GeneRows(
+        *(getattr(sp.csr_matrix(counts), k) for k in ("indptr", "indices", "data")), None
+    )
+    told = Tokenizer().tokens(rows, np.array([0, 1]))
+    assert told.depths.tolist() == [210, 610]
+    assert tokens_of(told) == tokens_of(tokenize(counts))
+
+
+def test_batches_are_as_wide_as_their_longest_cell_if_columns_are_unknown():
+    counts = np.ones((2, 9), np.float32)
+    counts[1, 2:] = 0
+    batch = tokenize(counts, gene_map=[UNKNOWN, *range(4), *[UNKNOWN] * 4], context=6)
+    assert batch.genes.tolist() == [[0, 1, 2, 3], [0, 0, 0, 0]]
+    assert batch.lengths.tolist() == [4, 1]
+    assert batch.value_index.is_contiguous()
+
+
+def test_many_distinct_counts_find_room():
+    counts = np.arange(1, 901, dtype=np.float32) + 300 * np.arange(6)[:, None]
+    batch = tokenize(counts, quantile_bins=4, mask_fraction=0.5)
+    assert len(batch.counts) == 6 * 900
+    for row, tokens in zip(counts, tokens_of(batch), strict=True):
+        assert [tokens[gene][0] for gene in range(900)] == row.tolist()
+
+
 @pytest.mark.parametrize("column", [-1, 3, 2**31 - 1])
 def test_columns_that_do_not_exist_are_refused(column):
     counts = sp.csr_matrix(np.eye(3, dtype=np.float32))

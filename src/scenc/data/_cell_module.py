@@ -210,9 +210,10 @@ class CellModule(LightningDataModule):
         blocks = []
         for start in range(0, len(cells), self._buffer_size):
             rows = self._reader.gather(cells[start : start + self._buffer_size])
-            shape = len(rows.depths), self.n_vars
+            shape = len(rows.indptr) - 1, self.n_vars
             known = sp.csr_array((rows.data, rows.indices, rows.indptr), shape)
-            others = rows.depths - np.asarray(known.sum(axis=1, dtype=np.float64)).ravel()
+            summed = np.asarray(known.sum(axis=1, dtype=np.float64)).ravel()
+            others = (summed if rows.depths is None else rows.depths) - summed
             column = sp.csr_array(others.clip(min=0).astype(np.float32)[:, None])
             blocks.append(sp.hstack([known, column], format="csr"))
         if not blocks:

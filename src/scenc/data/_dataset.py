@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,12 +9,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from scenc.data._batch import TokenBatch
     from scenc.data._requests import Request
     from scenc.data._rows import CountRows
     from scenc.data._tokens import Tokenizer
+
+# Threads that make batches, and batches that are made ahead.
+_N_THREADS, _N_AHEAD = 2, 4
 
 
 class TokenDataset(Dataset["TokenBatch"]):
@@ -74,6 +81,9 @@ class TokenDataset(Dataset["TokenBatch"]):
 class BatchLoader[B](DataLoader[B]):
     """A loader of whole batches, one per request, that can go on where another was.
 
+    Without worker processes, threads make some batches ahead; which ones come, and in which order,
+    does not depend on them.
+
     Parameters
     ----------
     dataset
@@ -98,9 +108,26 @@ class BatchLoader[B](DataLoader[B]):
     def __iter__(self) -> Any:
         requests: Any = self.sampler
         self._epoch, self._n_yielded = requests.epoch, requests.first_batch
-        for batch in super().__iter__():
+        for batch in super().__iter__() if self.num_workers else self._ahead(requests):
             self._n_yielded += 1
             yield batch
+
+    def _ahead(self, requests: Sampler[Request]) -> Iterator[B]:
+        pool = ThreadPoolExecutor(_N_THREADS)
+        coming: deque[Future[B]] = deque()
+        try:
+            for request in requests:
+                coming.append(pool.submit(self._make, request))
+                if len(coming) > _N_AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self, request: Request) -> B:
+        batch: Any = self.dataset[request]
+        return batch.pin_memory() if self.pin_memory else batch  # type: ignore[no-any-return]
 
     @property
     def epoch(self) -> int:

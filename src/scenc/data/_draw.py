@@ -1,12 +1,14 @@
 """Random draws that depend on a seed and a cell's content only (eq. 3).
 
-Every pair of a cell gets a 64-bit key, hashed from the seed, the gene and a digest of the whole
-cell; the pairs with the smallest keys are drawn. The draw is therefore uniform and without
-replacement, and it is the same whatever the position of the cell, the cells beside it, the order of
-its genes, the batch size or the number of workers. Training passes a new seed at each visit.
+Every gene of a cell gets a 29-bit key, hashed from the seed, the gene and a digest of the whole
+cell. The genes with the smallest keys are drawn, and those with the smallest of these are masked;
+of equal keys, which are rare, the one of the smaller gene is the smaller. The draws are therefore
+uniform and without replacement, and they are the same whatever the position of the cell, the cells
+beside it, the order of its genes, the batch size or the number of workers. Training passes a new
+seed at each visit.
 
-Loops are written so that compilers turn most of them into vector instructions: no calls that are
-not inlined, no branches that chance decides.
+Loops are written so that compilers turn most of them into vector instructions: numbers of 32 bits
+where they suffice, no calls that are not inlined, no branches that chance decides.
 """
 
 from __future__ import annotations
@@ -23,9 +25,13 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
-# Keys are told apart by so many bits at a time, the upper ones first; so few are simply sorted.
-_DIGIT, _TOP = np.uint64(8), np.uint64(56)
-_N_DIGITS, _FEW = 256, 24
+# Constants of lowbias32, a hash of 32 bits (https://github.com/skeeto/hash-prospector).
+_K1, _K2 = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
+_S3, _S15, _S16 = np.uint32(3), np.uint32(15), np.uint32(16)
+# Keys are even, so that there is room between them, and below this.
+END = 2**30
+# From so many steps on, a search halves what is left rather than guess.
+_N_GUESSES = 12
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -38,142 +44,133 @@ def mix(z: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def hash_genes(genes: NDArray[np.int64], hashes: NDArray[np.uint64]) -> None:
-    """Write one number per gene that its digests and keys are made of."""
-    for i in range(len(genes)):
-        hashes[i] = mix(np.uint64(genes[i]))
-
-
-@njit(cache=True, nogil=True)
-def digest(hashes: NDArray[np.uint64], counts: NDArray[np.float64]) -> np.uint64:
+def digest(genes: NDArray[np.int32], counts: NDArray[np.float32]) -> np.uint64:
     """Hash a cell's (gene, count) pairs; a sum, so that their order does not matter."""
-    bits = counts.view(np.uint64)
+    bits = counts.view(np.uint32)
     total = np.uint64(0)
-    for i in range(len(hashes)):
-        total += mix(hashes[i] ^ bits[i])
+    for i in range(len(genes)):
+        z = ((np.uint64(genes[i]) << _S32) | np.uint64(bits[i])) * _M1
+        total += (z ^ (z >> _S32)) * _M2
     return total
 
 
 @njit(cache=True, nogil=True)
 def random_keys(
-    hashes: NDArray[np.uint64], cell: np.uint64, seed: np.uint64, keys: NDArray[np.uint64]
+    genes: NDArray[np.int32], cell: np.uint64, seed: np.uint64, keys: NDArray[np.int32]
 ) -> None:
-    """Write one uniform key per pair."""
+    """Write one uniform key per gene: an even number below `END`."""
     base = mix(cell ^ mix(seed))
-    for i in range(len(hashes)):
-        keys[i] = mix(base ^ hashes[i])
+    # Each cell and seed puts the genes into an order of its own before they are scrambled.
+    factor, start = np.uint32(base) | np.uint32(1), np.uint32(base >> _S32)
+    for i in range(len(genes)):
+        x = np.uint32(np.uint32(genes[i]) * factor + start)
+        x = np.uint32((x ^ (x >> _S16)) * _K1)
+        x = np.uint32((x ^ (x >> _S15)) * _K2)
+        x = x ^ (x >> _S16)
+        keys[i] = np.int32(x >> _S3) << np.int32(1)
 
 
 @njit(cache=True, nogil=True)
-def top_keys(counts: NDArray[np.float64], keys: NDArray[np.uint64]) -> None:
-    """Turn random keys into keys that put higher counts first and break ties at random.
-
-    The bits of positive floats sort like the floats: their upper half, inverted, leads the key.
-    """
-    bits = counts.view(np.uint64)
-    for i in range(len(counts)):
-        keys[i] = ((~bits[i] >> _S32) << _S32) | (keys[i] >> _S32)
+def keep_smallest(keys: NDArray[np.int32], genes: NDArray[np.int32], k: int) -> None:
+    """Put all but the k smallest keys out of reach: they become `END`."""
+    limit = find_limit(keys, genes, k)
+    for i in range(len(keys)):
+        keys[i] = keys[i] if keys[i] < limit else END
 
 
 @njit(cache=True, nogil=True)
-def find_limit(
-    keys: NDArray[np.uint64], k: int, scratch: NDArray[np.uint64], numbers: NDArray[np.int64]
-) -> tuple[np.uint64, int]:
-    """Find the k-th smallest key (radix selection).
+def keep_top(
+    keys: NDArray[np.int32], genes: NDArray[np.int32], counts: NDArray[np.float32], k: int
+) -> None:
+    """Put the keys of all but the k highest counts out of reach; keys decide between equals."""
+    # The bits of positive floats sort like the floats.
+    levels = counts.view(np.int32)
+    ordered = np.sort(levels)
+    least = ordered[len(ordered) - k]
+    n_above = len(ordered) - np.searchsorted(ordered, least, side="right")
+    tied = np.where(levels == least, keys, np.int32(END))
+    keep_smallest(tied, genes, k - n_above)
+    for i in range(len(keys)):
+        keys[i] = keys[i] if levels[i] > least else tied[i]
+
+
+@njit(cache=True, nogil=True)
+def _n_below(keys, limit):  # type: ignore[no-untyped-def]
+    n = np.int32(0)
+    for i in range(len(keys)):
+        n += np.int32(keys[i] < limit)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def find_limit(keys, genes, k):  # type: ignore[no-untyped-def]  # numba infers the types
+    """Find a number that exactly k keys are below.
+
+    Keys that are spread evenly are found in a few guesses, all others by halving.
 
     Parameters
     ----------
     keys
-        The keys, at least k.
+        Even numbers, and `END` for what is out of reach. Where equal keys must be told apart, those
+        of larger genes are made larger by one.
+    genes
+        The gene of each key.
     k
-        Which is wanted, from 1 on.
-    scratch
-        Room for as many keys.
-    numbers
-        Room for 256 numbers.
-
-    Returns
-    -------
-    The key, and how many of the k smallest are equal to it.
+        How many are wanted, at most as many as are within reach.
     """
-    n, shift = len(keys), _TOP
-    scratch[:n] = keys
-    while n > _FEW:
-        numbers[:] = 0
-        for i in range(n):
-            numbers[(scratch[i] >> shift) & np.uint64(_N_DIGITS - 1)] += 1
-        digit = np.uint64(0)
-        while numbers[digit] < k:
-            k -= numbers[digit]
-            digit += np.uint64(1)
-        n_same = 0
-        for i in range(n):
-            key = scratch[i]
-            scratch[n_same] = key
-            n_same += (key >> shift) & np.uint64(_N_DIGITS - 1) == digit
-        n = n_same
-        if shift == np.uint64(0):
-            # All that are left are equal.
-            return scratch[0], k
-        shift -= _DIGIT
-    few = scratch[:n]
-    for i in range(1, n):
-        key, j = few[i], i
-        while j > 0 and few[j - 1] > key:
-            few[j] = few[j - 1]
-            j -= 1
-        few[j] = key
-    limit = few[k - 1]
-    n_equal = 0
-    while n_equal < k and few[k - 1 - n_equal] == limit:
-        n_equal += 1
-    return limit, n_equal
+    # Of numbers twice as large, there are few enough below `low`, and enough below `high`.
+    low, n_low, high = 0, 0, END // 2
+    n_high = _n_below(keys, END)
+    if n_high <= k:
+        return np.int32(END)
+    n_steps = 0
+    while high - low > 1:
+        n_steps += 1
+        share = (k - n_low) / (n_high - n_low) if n_steps < _N_GUESSES else 0.5
+        guess = min(max(low + int((high - low) * share), low + 1), high - 1)
+        n = _n_below(keys, np.int32(2 * guess))
+        if n == k:
+            return np.int32(2 * guess)
+        if n < k:
+            low, n_low = guess, n
+        else:
+            high, n_high = guess, n
+    _tell_apart(keys, genes, np.int32(2 * low), k - n_low)
+    return np.int32(2 * low + 1)
 
 
 @njit(cache=True, nogil=True)
-def keep_smallest(
-    keys: NDArray[np.uint64],
-    limit: np.uint64,
-    n_equal: int,
-    genes: NDArray[np.int64],
-    counts: NDArray[np.float64],
-    hashes: NDArray[np.uint64],
-) -> None:
-    """Move pairs with keys below a limit to the front, and so many of those at it, in order."""
-    n = 0
-    for i in range(len(keys)):
-        genes[n], counts[n], hashes[n] = genes[i], counts[i], hashes[i]
-        kept = keys[i] < limit
-        if keys[i] == limit and n_equal > 0:
-            kept = True
-            n_equal -= 1
-        n += kept
+def _tell_apart(keys, genes, key, n_smaller):  # type: ignore[no-untyped-def]
+    """Make some of the keys that equal one larger by one, those of the largest genes."""
+    tied = np.flatnonzero(keys == key)
+    for i in tied[np.argsort(genes[tied])][n_smaller:]:
+        keys[i] += np.int32(1)
 
 
 @njit(cache=True, nogil=True)
-def split_at(  # type: ignore[no-untyped-def]  # many arrays
-    keys, limit, n_equal, n_first, genes, index, genes_out, index_out
+def place(  # type: ignore[no-untyped-def]
+    keys, limit, n_first, genes, values, genes_out, values_out
 ):
-    """Write pairs with keys below a limit, and so many of those at it, before the others.
+    """Write what has keys below a limit, then all else that is within reach, both in order.
 
     Parameters
     ----------
-    keys, limit, n_equal
-        As in `keep_smallest`.
+    keys
+        The keys.
+    limit
+        Of what is written first.
     n_first
-        How many pairs these are.
-    genes, index
-        Two numbers of each pair.
-    genes_out, index_out
-        Where they are written.
+        How much that is.
+    genes, values
+        Two numbers of each key.
+    genes_out, values_out
+        Where they are written, with room for one more.
     """
-    first, other = 0, n_first
+    n = n_kept = np.int64(0)
     for i in range(len(keys)):
-        chosen = keys[i] < limit
-        if keys[i] == limit and n_equal > 0:
-            chosen = True
-            n_equal -= 1
-        place = np.uint64(first if chosen else other)
-        genes_out[place], index_out[place] = genes[i], index[i]
-        first += chosen
-        other += not chosen
+        is_first = np.int64(keys[i] < limit)
+        # What is out of reach is written, too, and then written over.
+        at = np.uint64(n if is_first else n_first + n_kept - n)
+        genes_out[at], values_out[at] = genes[i], values[i]
+        n += is_first
+        n_kept += np.int64(keys[i] < END)

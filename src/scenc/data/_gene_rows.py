@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
 # What a column is that is no gene of the vocabulary: left out altogether, or counted for the depth.
 UNKNOWN, COUNTED = -1, -2
@@ -20,13 +20,14 @@ class GeneRows(NamedTuple):
     These are the arrays of a CSR matrix, without scipy's wish to make them all of one type.
 
     Depths are sums of the cells' counts, also of genes that the matrix lacks but that count for
-    them, shape ``(n_cells,)``.
+    them, shape ``(n_cells,)``; ``None``: there are no such genes, so that they are those of the
+    rows.
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[Any]
     data: NDArray[Any]
-    depths: NDArray[np.float64]
+    depths: NDArray[np.float64] | None
 
 
 NO_ROWS = GeneRows(
@@ -43,13 +44,11 @@ class Joined:
         Number of rows to come.
     room
         Number of values to expect; more take longer.
-    dtype
-        Type of the values.
     """
 
-    def __init__(self, n_rows: int, room: int, dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, n_rows: int, room: int) -> None:
         self._genes = np.empty(room, np.int32)
-        self._values = np.empty(room, dtype)
+        self._values = np.empty(room, np.float32)
         self._indptr = np.zeros(n_rows + 1, np.int64)
         self._depths = np.zeros(n_rows)
         self._n_rows = 0
@@ -73,7 +72,7 @@ class Joined:
         if missing > 0:
             room = missing + n
             self._genes = np.concatenate([self._genes, np.empty(room, np.int32)])
-            self._values = np.concatenate([self._values, np.empty(room, self._values.dtype)])
+            self._values = np.concatenate([self._values, np.empty(room, np.float32)])
         good: bool = _keep_known(
             indptr, indices, values, rows, gene_map, self._genes, self._values,
             self._indptr[self._n_rows : end + 1], self._depths[self._n_rows : end],
@@ -95,20 +94,48 @@ def _keep_known(  # type: ignore[no-untyped-def]
     n = ends[0]
     for i in range(len(rows)):
         start, stop = indptr[rows[i]], indptr[rows[i] + 1]
-        own_genes, own_values = genes[n : n + stop - start], kept[n : n + stop - start]
-        if not _translate(indices[start:stop], gene_map, own_genes):
+        n_known, depths[i] = copy_known(
+            indices[start:stop], values[start:stop], gene_map, genes[n:], kept[n:]
+        )
+        if n_known < 0:
             return False
-        own_values[:] = values[start:stop]
-        depths[i], n_known = _add_up(own_genes, own_values)
-        if n_known < len(own_genes):
-            place = 0
-            for j in range(len(own_genes)):
-                gene, value = own_genes[j], own_values[j]
-                own_genes[place], own_values[place] = gene, value
-                place += (gene >= 0) & (value != 0)
         n += n_known
         ends[i + 1] = n
     return True
+
+
+@njit(cache=True, nogil=True)
+def copy_known(  # type: ignore[no-untyped-def]
+    columns, values, gene_map, genes, kept
+):
+    """Copy what is known of one row.
+
+    Parameters
+    ----------
+    columns, values
+        The row.
+    gene_map
+        What each column is.
+    genes, kept
+        Where genes and their values are written, with room for as many as there are columns.
+
+    Returns
+    -------
+    The number of non-zero genes of the vocabulary, -1 if there are columns that do not exist, and
+    the cell's depth.
+    """
+    n = len(columns)
+    if not _translate(columns, gene_map, genes[:n]):
+        return -1, 0.0
+    kept[:n] = values
+    n_known, depth = _add_up(genes[:n], kept[:n])
+    if n_known < n:
+        place = 0
+        for j in range(n):
+            gene, value = genes[j], kept[j]
+            genes[place], kept[place] = gene, value
+            place += (gene >= 0) & (value != 0)
+    return n_known, depth
 
 
 # Each loop does one simple thing, so that compilers turn it into vector instructions: together
@@ -131,21 +158,18 @@ def _translate(columns, gene_map, genes):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
 def _add_up(genes, values):  # type: ignore[no-untyped-def]
-    """Sum up what counts for the depth, and count the non-zero genes of the vocabulary."""
+    """Count the non-zero genes of the vocabulary, and sum up what counts for the depth."""
     depth, n_known = 0.0, 0
     for j in range(len(genes)):
         depth += np.float64(values[j]) if genes[j] != UNKNOWN else 0.0
         n_known += (genes[j] >= 0) & (values[j] != 0)
-    return depth, n_known
+    return n_known, depth
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
-def sum_rows(indptr: NDArray[np.int64], data: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the sum of each row."""
-    sums = np.zeros(len(indptr) - 1)
-    for row in range(len(sums)):
-        total = 0.0
-        for value in data[indptr[row] : indptr[row + 1]]:
-            total += np.float64(value)
-        sums[row] = total
-    return sums
+def add(values: NDArray[Any]) -> float:
+    """Return the sum of values."""
+    total = 0.0
+    for j in range(len(values)):
+        total += np.float64(values[j])
+    return total

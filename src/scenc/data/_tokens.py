@@ -8,17 +8,8 @@ import torch
 from numba import njit
 
 from scenc.data._batch import TokenBatch
-from scenc.data._draw import (
-    digest,
-    find_limit,
-    hash_genes,
-    keep_smallest,
-    mix,
-    random_keys,
-    split_at,
-    top_keys,
-)
-from scenc.data._gene_rows import Joined
+from scenc.data._draw import digest, find_limit, keep_smallest, keep_top, place, random_keys
+from scenc.data._gene_rows import add, copy_known
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +20,8 @@ if TYPE_CHECKING:
 
 # Counts below this share one slot a cell; larger or fractional ones get a slot of their own.
 _N_SLOTS = 1024
-# Most counts of a cell are below this.
-_N_SMALL = 16
+# Most counts of a cell are below this, and most cells have no more distinct ones than this.
+_N_SMALL, _FEW_VALUES = 16, 32
 # A part of a batch has at least this many cells, and padding of at most about this share.
 _MIN_PART, _SHRINK = 16, 0.8
 
@@ -105,13 +96,14 @@ class Tokenizer:
         ------
         ValueError
             The matrix has columns without a place in `gene_map`.
+        IndexError
+            It does not have the rows.
         """
-        room = int((counts.indptr[rows + 1] - counts.indptr[rows]).sum(dtype=np.int64))
-        joined = Joined(len(rows), room, counts.data.dtype)
-        if not joined.add(counts.indptr, counts.indices, counts.data, rows, gene_map):
+        own = counts.indptr, counts.indices, counts.data
+        made = self._make(*own, np.zeros(0), gene_map, False, rows, seed)
+        if made is None:
             raise ValueError(f"Counts have columns beyond the {len(gene_map)} that there are.")
-        made = self.tokens(joined.rows(), np.arange(len(rows)), seed)
-        return made.at_cells(rows)
+        return made
 
     def tokens(self, counts: GeneRows, rows: NDArray[np.int64], seed: int = 0) -> TokenBatch:
         """Tokenise rows that are over the vocabulary already.
@@ -125,8 +117,33 @@ class Tokenizer:
         seed
             Seed of the draw and of the mask.
         """
+        depths = np.zeros(0) if counts.depths is None else counts.depths
+        made = self._make(*counts[:3], depths, np.zeros(0, np.int64), True, rows, seed)
+        assert made is not None
+        return made
+
+    def _make(
+        self,
+        indptr: NDArray[Any],
+        indices: NDArray[Any],
+        data: NDArray[Any],
+        depths: NDArray[np.float64],
+        gene_map: NDArray[np.int64],
+        as_stored: bool,
+        rows: NDArray[np.int64],
+        seed: int,
+    ) -> TokenBatch | None:
+        """Make a batch; ``None`` if `gene_map` does not have all columns."""
+        # Compiled code would read whatever stands there.
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(indptr) - 1:
+            raise IndexError(f"There are rows from 0 to {len(indptr) - 2} only.")
         out: tuple[Any, ...] = _tokenize(
-            *counts,
+            indptr,
+            indices,
+            data,
+            depths,
+            gene_map,
+            as_stored,
             rows,
             np.iinfo(np.int64).max if self.context is None else self.context,
             float(self.target_sum),
@@ -135,7 +152,9 @@ class Tokenizer:
             self.draw == "top",
             np.uint64(seed % 2**64),
         )
-        genes, value_index, normalized, raw, bins, lengths, n_masked, depths, totals = out
+        good, genes, value_index, normalized, raw, bins, lengths, n_masked, summed, totals = out
+        if not good:
+            return None
         return TokenBatch(
             genes=torch.from_numpy(genes),
             value_index=torch.from_numpy(value_index),
@@ -145,7 +164,7 @@ class Tokenizer:
             lengths=torch.from_numpy(lengths),
             n_masked=torch.from_numpy(n_masked),
             cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
-            depths=torch.from_numpy(depths),
+            depths=torch.from_numpy(summed),
             totals=torch.from_numpy(totals),
             is_padded=bool((lengths < genes.shape[1]).any()),
             max_masked=int(n_masked.max(initial=0)),
@@ -171,6 +190,8 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     indices,
     data,
     depths,
+    gene_map,
+    as_stored,
     rows,
     context,
     target_sum,
@@ -179,155 +200,188 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     top,
     seed,
 ):
+    """Make tokens of rows; whether all columns exist, and the arrays of a `TokenBatch`."""
     n_cells = len(rows)
-    found = indptr[rows + 1] - indptr[rows]
-    lengths = np.minimum(found, context)
-    width = max(1, lengths.max()) if n_cells else 1
-    genes = np.empty((n_cells, width), np.int64)
-    value_index = np.empty((n_cells, width), np.int64)
+    most = np.int64(1)
+    for row in rows:
+        most = max(most, np.int64(indptr[row + 1] - indptr[row]))
+    # Some of these may be of genes that are not known: then the batch is cut at the end.
+    room = min(most, np.int64(context))
+    # One array and not two: a block of this size is kept by malloc for the next batch, where taking
+    # smaller ones from the system anew takes as long as all else.
+    size = n_cells * room + 1
+    tokens = np.empty(2 * size, np.int64)
+    genes, value_index = tokens[:size], tokens[size:]
+    lengths = np.zeros(n_cells, np.int64)
     n_masked = np.zeros(n_cells, np.int64)
+    summed = np.zeros(n_cells, np.float32)
     totals = np.zeros(n_cells, np.float32)
 
     # Value 0 exists in any batch, so that padding has something to point to.
     n_values = 0
-    room = max(1, lengths.sum())
-    values = np.empty(room, np.float64)
-    values[0] = 0
-    scales = np.empty(room, np.float64)
-    bins = np.zeros(room if n_bins else 1, np.int64)
-    slots = np.full(_N_SLOTS + 1, -1, np.int64)
+    values = np.zeros(most + _FEW_VALUES * n_cells, np.float32)
+    scales = np.zeros(len(values), np.float64)
+    bins = np.zeros(len(values) if n_bins else 1, np.int64)
 
-    most = max(1, found.max()) if n_cells else 1
-    cell_genes = np.empty(most, np.int64)
-    cell_counts = np.empty(most, np.float64)
-    cell_index = np.empty(most, np.int64)
-    hashes = np.empty(most, np.uint64)
-    keys = np.empty(most, np.uint64)
-    scratch = np.empty(most, np.uint64)
-    numbers = np.empty(256, np.int64)
+    cell_genes = np.empty(most, np.int32)
+    cell_counts = np.empty(most, np.float32)
+    keys = np.empty(most, np.int32)
+    slots = np.empty(most, np.int32)
+    numbers = np.zeros(_N_SLOTS + most, np.int64)
 
+    good = True
     for cell in range(n_cells):
-        n, kept = found[cell], lengths[cell]
-        genes[cell, kept:] = 0
-        value_index[cell, kept:] = 0
+        start, stop = indptr[rows[cell]], indptr[rows[cell] + 1]
+        if as_stored:
+            n = stop - start
+            cell_genes[:n] = indices[start:stop]
+            cell_counts[:n] = data[start:stop]
+            depth = depths[rows[cell]] if len(depths) else add(cell_counts[:n])
+        else:
+            n, depth = copy_known(
+                indices[start:stop], data[start:stop], gene_map, cell_genes, cell_counts
+            )
+            if n < 0:
+                good = False
+                break
+        kept = min(n, context)
+        lengths[cell], summed[cell] = kept, depth
+        begin, end = cell * room, (cell + 1) * room
+        genes[begin + kept : end] = 0
+        value_index[begin + kept : end] = 0
         if n == 0:
             continue
-        start = indptr[rows[cell]]
-        cell_genes[:n] = indices[start : start + n]
-        cell_counts[:n] = data[start : start + n]
-        scale = target_sum / depths[rows[cell]]
-        totals[cell] = _log_sum(cell_counts[:n], scale)
-        edges = _quantile_edges(cell_counts[:n], n_bins)
+        own_genes, own_counts, own_keys = cell_genes[:n], cell_counts[:n], keys[:n]
+        n_slots = _slots(own_counts, slots)
+        scale = target_sum / depth
+        totals[cell] = _log_sum(own_counts, slots[:n], scale)
+        edges = _quantile_edges(own_counts, n_bins)
         if mask_fraction > 0:
             n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))
+
         drawn = 0 < n_masked[cell] < kept
         if kept < n or drawn:
-            hash_genes(cell_genes[:n], hashes)
-            content = digest(hashes[:n], cell_counts[:n])
-        if kept < n:
-            random_keys(hashes[:n], content, seed, keys)
-            if top:
-                top_keys(cell_counts[:n], keys)
-            limit, n_equal = find_limit(keys[:n], kept, scratch, numbers)
-            keep_smallest(keys[:n], limit, n_equal, cell_genes, cell_counts, hashes)
+            random_keys(own_genes, digest(own_genes, own_counts), seed, own_keys)
+            if kept < n and top:
+                keep_top(own_keys, own_genes, own_counts, kept)
+            elif kept < n:
+                keep_smallest(own_keys, own_genes, kept)
+            n_first = n_masked[cell] if drawn else 0
+            limit = find_limit(own_keys, own_genes, n_first) if drawn else np.int32(0)
+            place(
+                own_keys, limit, n_first, own_genes, slots,
+                genes[begin : end + 1], value_index[begin : end + 1],
+            )  # fmt: skip
+        else:
+            genes[begin : begin + n] = own_genes
+            value_index[begin : begin + n] = slots[:n]
 
+        if n_values + n > len(values):
+            values, scales = _doubled(values), _doubled(scales)
+            bins = _doubled(bins) if n_bins else bins
         before = n_values
-        n_values = _number_values(cell_counts[:kept], slots, cell_index, values, before)
+        n_values = _number_values(
+            own_counts, n_slots, value_index[begin : begin + kept], numbers, values, before
+        )
         scales[before:n_values] = scale
         if n_bins:
             for i in range(before, n_values):
-                bins[i] = 1 + np.searchsorted(edges, values[i])
+                bins[i] = 1 + np.searchsorted(edges, np.float64(values[i]))
 
-        if drawn:
-            random_keys(hashes[:kept], content, mix(seed), keys)
-            limit, n_equal = find_limit(keys[:kept], n_masked[cell], scratch, numbers)
-            split_at(
-                keys[:kept], limit, n_equal, n_masked[cell],
-                cell_genes, cell_index, genes[cell], value_index[cell],
-            )  # fmt: skip
-        else:
-            genes[cell, :kept] = cell_genes[:kept]
-            value_index[cell, :kept] = cell_index[:kept]
-
-    end = max(1, n_values)
-    normalized = np.zeros(end, np.float32)
+    width = max(np.int64(1), lengths.max()) if n_cells else np.int64(1)
+    genes = _cut(genes, n_cells, room, width)
+    value_index = _cut(value_index, n_cells, room, width)
+    n_values = max(1, n_values)
+    normalized = np.empty(n_values, np.float32)
     for i in range(n_values):
         normalized[i] = np.log1p(values[i] * scales[i])
     return (
+        good,
         genes,
         value_index,
         normalized,
-        values[:end].astype(np.float32),
-        bins[:end].copy(),
+        values[:n_values].copy(),
+        bins[:n_values].copy(),
         lengths,
         n_masked,
-        depths[rows].astype(np.float32),
+        summed,
         totals,
     )
 
 
 @njit(cache=True, nogil=True)
-def _number_values(counts, slots, index, values, n):  # type: ignore[no-untyped-def]
+def _doubled(array):  # type: ignore[no-untyped-def]
+    return np.concatenate((array, np.zeros_like(array)))
+
+
+@njit(cache=True, nogil=True)
+def _cut(flat, n_rows, room, width):  # type: ignore[no-untyped-def]
+    """Return rows of a flat array, cut to a width."""
+    rows = flat[: n_rows * room].reshape(n_rows, room)
+    return rows if width == room else rows[:, :width].copy()
+
+
+@njit(cache=True, nogil=True)
+def _slots(counts, slots):  # type: ignore[no-untyped-def]
+    """Write a slot for each count, and return how many there may be.
+
+    Equal counts share one if they are whole and below `_N_SLOTS`; others have one by their place.
+    """
+    largest = np.int32(0)
+    for i in range(len(counts)):
+        # What is no count must not become a place either.
+        slot = np.int32(counts[i]) if 0 <= counts[i] < _N_SLOTS else np.int32(0)
+        slots[i] = slot if np.float32(slot) == counts[i] else np.int32(_N_SLOTS + i)
+        largest = max(largest, slots[i])
+    return largest + 1
+
+
+@njit(cache=True, nogil=True)
+def _number_values(counts, n_slots, index, numbers, values, n):  # type: ignore[no-untyped-def]
     """Number a cell's distinct values from n on; return how many there are then.
 
     Parameters
     ----------
     counts
         The cell's counts.
-    slots
-        Room for the numbers of small counts, and one more; all -1, before and after.
+    n_slots
+        Number of slots that there may be.
     index
-        Where the number of each count is written.
+        Slots of the counts that are used, to be replaced by their numbers.
+    numbers
+        Room for the number of each slot; all zero, before and after.
     values
         Where the values are written.
     n
         The first number.
     """
-    n_others, largest = 0, 0
-    for i in range(len(counts)):
-        # What is no count must not become a place either.
-        slot = int(counts[i]) if 0 <= counts[i] < _N_SLOTS else _N_SLOTS
-        slot = slot if slot == counts[i] else _N_SLOTS
-        index[i] = slot
-        n_others += slot == _N_SLOTS
-        largest = max(largest, slot if slot < _N_SLOTS else 0)
-    for i in range(len(counts)):
-        slots[np.uint64(index[i])] = 0
-    for slot in range(largest + 1):
-        if slots[slot] == 0:
-            slots[slot], values[n] = n, slot
+    for i in range(len(index)):
+        numbers[np.uint64(index[i])] = 1
+    for slot in range(n_slots):
+        if numbers[slot]:
+            numbers[slot] = n
+            values[n] = slot if slot < _N_SLOTS else counts[slot - _N_SLOTS]
             n += 1
-    if n_others:
-        for i in range(len(counts)):
-            if index[i] == _N_SLOTS:
-                index[i], values[n] = n, counts[i]
-                n += 1
-            else:
-                index[i] = slots[index[i]]
-    else:
-        for i in range(len(counts)):
-            index[i] = slots[np.uint64(index[i])]
-    slots[: largest + 1] = -1
-    slots[_N_SLOTS] = -1
+    for i in range(len(index)):
+        index[i] = numbers[np.uint64(index[i])]
+    numbers[:n_slots] = 0
     return n
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
-def _log_sum(counts, scale):  # type: ignore[no-untyped-def]
+def _log_sum(counts, slots, scale):  # type: ignore[no-untyped-def]
     """Return the sum of log(1 + count * scale); most counts are small and worked out once."""
     small = np.zeros(_N_SMALL + 1, np.float64)
     for count in range(_N_SMALL):
         small[count] = np.log1p(count * scale)
     total, n_others = 0.0, 0
-    for i in range(len(counts)):
-        slot = int(counts[i]) if 0 <= counts[i] < _N_SMALL else _N_SMALL
-        slot = slot if slot == counts[i] else _N_SMALL
-        n_others += slot == _N_SMALL
-        total += small[np.uint64(slot)]
+    for i in range(len(slots)):
+        n_others += slots[i] >= _N_SMALL
+        total += small[np.uint32(min(slots[i], np.int32(_N_SMALL)))]
     if n_others:
-        for count in counts:
-            if not 0 <= count < _N_SMALL or count != np.floor(count):
-                total += np.log1p(count * scale)
+        for i in range(len(slots)):
+            if slots[i] >= _N_SMALL:
+                total += np.log1p(counts[i] * scale)
     return total
 
 
