@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from scenc.data._window import Window, WindowReader
 
 _BATCH_SIZE = 64
+# Batches whose cells are put in the order of their length, where they are not shuffled.
+_N_SORTED = 32
 
 
 class CellModule(LightningDataModule):
@@ -177,7 +179,7 @@ class CellModule(LightningDataModule):
     def predict_dataloader(self, file: int | None = None) -> CellLoader:
         """Return batches of all cells in the order of the files, nothing masked.
 
-        Within a buffer, cells of like length share batches.
+        Among those of some batches, cells of like length share one.
 
         Parameters
         ----------
@@ -238,7 +240,9 @@ class CellModule(LightningDataModule):
     def _ordered(
         self, cells: NDArray[np.int64], tokenizer: Tokenizer, keep_empty: bool = False
     ) -> CellLoader:
-        plan = OrderedPlan(cells, self._per_batch, self._buffer_size, seed=self.seed)
+        # Nothing is shuffled here, and more batches beside each other spare no more padding.
+        size = min(self._buffer_size, _N_SORTED * self._per_batch)
+        plan = OrderedPlan(cells, self._per_batch, size, seed=self.seed)
         return self._loader(lambda _: plan, tokenizer, keep_empty=keep_empty)
 
     def _loader(

@@ -138,7 +138,7 @@ class EmbedFilesMixin(ModelBase):
                 values.append(embedded.float().cpu().numpy())
                 n_empty += int((batch.lengths == 0).sum())
                 bar.update(len(in_file))
-                # Within a buffer, cells come by their length: once it is whole, they are a run.
+                # Some batches' cells come by their length: once these are whole, they are a run.
                 found = np.concatenate(rows)
                 if found.min() == written and found.max() == written + len(found) - 1:
                     array[written : written + len(found)] = np.concatenate(values)[

@@ -117,8 +117,8 @@ class TrainingMixin(ModelBase):
         accelerator, devices, num_nodes, strategy, callbacks
             Passed to `lightning.pytorch.Trainer`.
         num_workers
-            Processes that make batches; 0 makes them in this one, which is usually fastest. A
-            datamodule has threads of its own.
+            Processes that make batches; 0 makes them by threads of this one, which is usually
+            fastest. A datamodule has threads of its own.
         enable_progress_bar
             Whether to show progress.
         datamodule
