@@ -119,11 +119,19 @@ def draw_visits(found: pd.DataFrame, path: Path) -> None:
         ):
             visits = {m: n_visits(m) for m in ("scenc", *VISITS) if m.startswith(objective)}
             points = sorted((n, own["macro_f1"][m]) for m, n in visits.items() if m in own.index)
-            ax.plot(*zip(*points, strict=True), style, label=title)
+            if points:
+                ax.plot(*zip(*points, strict=True), style, label=title)
         for method, style in (("pca", ":"), ("untrained", "-.")):
             if method in own.index:
                 ax.axhline(own["macro_f1"][method], color="0.4", ls=style, label=METHODS[method])
-        ax.set(xscale="log", xlabel="cells shown", title=TITLES[name].partition(" cells")[0])
+        ax.set(
+            xscale="log",
+            xlabel="cells shown, thousands",
+            title=TITLES[name].partition(" cells")[0].rpartition(", ")[0],
+        )
+        shown_at = sorted({n_visits(m) for m in ("scenc", *VISITS) if m in own.index})
+        ax.set_xticks(shown_at, [f"{n // 1000}" for n in shown_at])
+        ax.minorticks_off()
         ax.set_ylim(0, 1)
     axes_of = figure.axes
     axes_of[0].set_ylabel("macro F1")
