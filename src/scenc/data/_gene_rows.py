@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,8 +48,8 @@ class Joined:
     """
 
     def __init__(self, n_rows: int, room: int) -> None:
-        self._genes = np.empty(room, np.int32)
-        self._values = np.empty(room, np.float32)
+        self._genes = _memory(room, np.int32)
+        self._values = _memory(room, np.float32)
         self._indptr = np.zeros(n_rows + 1, np.int64)
         self._depths = np.zeros(n_rows)
         self._n_rows = 0
@@ -84,6 +85,14 @@ class Joined:
         """Return what has been put in."""
         n = self._indptr[self._n_rows]
         return GeneRows(self._indptr, self._genes[:n], self._values[:n], self._depths)
+
+
+def _memory(size: int, dtype: type[np.int32] | type[np.float32]) -> NDArray[Any]:
+    """Return an array in memory that goes back to the system as a whole.
+
+    What malloc is given back it keeps in pieces, which become more with each file.
+    """
+    return np.frombuffer(mmap.mmap(-1, max(1, 4 * size)), dtype, size)
 
 
 @njit(cache=True, nogil=True)
