@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,8 @@ from numba import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from scenc.data._memory import Memory
 
 # What a column is that is no gene of the vocabulary: left out altogether, or counted for the depth.
 UNKNOWN, COUNTED = -1, -2
@@ -45,11 +46,13 @@ class Joined:
         Number of rows to come.
     room
         Number of values to expect; more take longer.
+    memory
+        Where it is taken from.
     """
 
-    def __init__(self, n_rows: int, room: int) -> None:
-        self._genes = _memory(room, np.int32)
-        self._values = _memory(room, np.float32)
+    def __init__(self, n_rows: int, room: int, memory: Memory) -> None:
+        self._genes = memory.take(room, np.int32)
+        self._values = memory.take(room, np.float32)
         self._indptr = np.zeros(n_rows + 1, np.int64)
         self._depths = np.zeros(n_rows)
         self._n_rows = 0
@@ -85,14 +88,6 @@ class Joined:
         """Return what has been put in."""
         n = self._indptr[self._n_rows]
         return GeneRows(self._indptr, self._genes[:n], self._values[:n], self._depths)
-
-
-def _memory(size: int, dtype: type[np.int32] | type[np.float32]) -> NDArray[Any]:
-    """Return an array in memory that goes back to the system as a whole.
-
-    What malloc is given back it keeps in pieces, which become more with each file.
-    """
-    return np.frombuffer(mmap.mmap(-1, max(1, 4 * size)), dtype, size)
 
 
 @njit(cache=True, nogil=True)
