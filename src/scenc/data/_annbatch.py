@@ -107,7 +107,7 @@ class StoreReader(WindowReader):
             indptr, indices, data = _read_rows(self._loader, cells)
         if self._as_stored:
             return GeneRows(indptr, indices, data, None)
-        joined = Joined(len(cells), len(data))
+        joined = Joined(len(cells), len(data), self._memory)
         joined.add(indptr, indices, data, np.arange(len(cells)), self._gene_map)
         return joined.rows()
 

@@ -105,6 +105,10 @@ class CellLoader:
         """Read a window."""
         return self._reader.read(planned, self._keep_empty)
 
+    def forget(self) -> None:
+        """Keep no memory for further windows."""
+        self._reader.forget()
+
     def make(self, window: Window, batch: BatchPlan) -> TokenBatch:
         """Make a batch of a window."""
         made = window.tokens(batch, self._tokenizer)
@@ -130,6 +134,7 @@ class _Pass:
     def __exit__(self, *_: object) -> None:
         for pool in (self._reading, self._making):
             pool.shutdown(wait=True, cancel_futures=True)
+        self._loader.forget()
 
     def take(self) -> TokenBatch | None:
         """Return the next batch, and have as many made ahead as can be without waiting."""

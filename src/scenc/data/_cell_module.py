@@ -218,6 +218,7 @@ class CellModule(LightningDataModule):
             others = (summed if rows.depths is None else rows.depths) - summed
             column = sp.csr_array(others.clip(min=0).astype(np.float32)[:, None])
             blocks.append(sp.hstack([known, column], format="csr"))
+        self._reader.forget()
         if not blocks:
             return sp.csr_array((0, self.n_vars + 1), dtype=np.float32)
         return sp.vstack(blocks, format="csr")

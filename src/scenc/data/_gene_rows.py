@@ -10,6 +10,8 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from scenc.data._memory import Memory
+
 # What a column is that is no gene of the vocabulary: left out altogether, or counted for the depth.
 UNKNOWN, COUNTED = -1, -2
 
@@ -44,11 +46,13 @@ class Joined:
         Number of rows to come.
     room
         Number of values to expect; more take longer.
+    memory
+        Where it is taken from.
     """
 
-    def __init__(self, n_rows: int, room: int) -> None:
-        self._genes = np.empty(room, np.int32)
-        self._values = np.empty(room, np.float32)
+    def __init__(self, n_rows: int, room: int, memory: Memory) -> None:
+        self._genes = memory.take(room, np.int32)
+        self._values = memory.take(room, np.float32)
         self._indptr = np.zeros(n_rows + 1, np.int64)
         self._depths = np.zeros(n_rows)
         self._n_rows = 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from scenc.data._file_rows import GAP
 from scenc.data._gene_rows import NO_ROWS, Joined
+from scenc.data._memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,10 +68,15 @@ class WindowReader(ABC):
     def __init__(self, n_cells: NDArray[np.int64], n_genes: int) -> None:
         self._ends = np.cumsum(n_cells)
         self._n_genes = n_genes
+        self._memory = Memory()
 
     @abstractmethod
     def gather(self, cells: NDArray[np.int64]) -> GeneRows:
         """Return the non-zero counts of cells, by the vocabulary."""
+
+    def forget(self) -> None:
+        """Keep no memory for further windows."""
+        self._memory.forget()
 
     def locate(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the file of each cell, and its row there."""
@@ -134,7 +140,8 @@ class FileReader(WindowReader):
         files, rows = self.locate(cells)
         cuts = np.flatnonzero(_breaks(files, rows)) + 1
         lows, highs = np.append(0, cuts), np.append(cuts, len(cells))
-        joined = Joined(len(cells), self._room(files[lows], rows[lows], rows[highs - 1] + 1))
+        room = self._room(files[lows], rows[lows], rows[highs - 1] + 1)
+        joined = Joined(len(cells), room, self._memory)
         for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
             file, first = int(files[low]), int(rows[low])
             span = self._files[file].span(first, int(rows[high - 1]) + 1)
