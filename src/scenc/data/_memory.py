@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Windows differ a little in size: what is taken for one is to do for the next.
 _SPARE_ROOM = 1.125
+# Not shared with other processes, which takes longer to clear; Windows has no such choice.
+_FLAGS = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 class Memory:
@@ -34,7 +36,7 @@ class Memory:
         n_bytes = max(1, size * np.dtype(dtype).itemsize)
         memory = self._spare.pop() if self._spare else None
         if memory is None or len(memory) < n_bytes:
-            memory = mmap.mmap(-1, int(_SPARE_ROOM * n_bytes) + 1)
+            memory = mmap.mmap(-1, int(_SPARE_ROOM * n_bytes) + 1, **_FLAGS)
         array: NDArray[Any] = np.frombuffer(memory, dtype, size)
         # Slices keep this array alive, since it is not itself a part of one.
         weakref.finalize(array, self._spare.append, memory).atexit = False
