@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scenc.data._rows import Csr
 
-FORMAT = 3
+FORMAT = 4
 """Goes up when what a job writes, or how it computes it, changes within a version of scenc."""
 
 _PACKAGES = ("scenc", "torch", "scvi-tools", "scib-metrics", "anndata", "numpy", "scanpy",
