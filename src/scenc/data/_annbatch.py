@@ -122,6 +122,7 @@ def _read_rows(
     """
     from zarr.core.sync import sync
 
+    # Neither method is public: hence the upper bound of annbatch's versions in pyproject.toml.
     rows, _ = loader._requests_to_dataset_rows(cells)
     data, indices, indptr = sync(loader._index_datasets(rows)).elems
     return indptr.astype(np.int64), indices, data.astype(np.float32, copy=False)
