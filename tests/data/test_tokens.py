@@ -109,6 +109,12 @@ def test_quantile_bins_and_depth_see_the_whole_cell_even_if_genes_are_drawn():
     assert drawn == {gene: whole[gene] for gene in drawn}
 
 
+def test_tokens_are_numbered_with_32_bits_cut_or_not():
+    counts = np.array([[1, 2, 0, 0], [3, 0, 0, 0]], np.float32)
+    for batch in (tokenize(counts), tokenize(counts, gene_map=np.array([0, UNKNOWN, 1, 2]))):
+        assert (batch.genes.dtype, batch.value_index.dtype) == (torch.int32, torch.int32)
+
+
 def test_the_sum_of_x_tells_of_genes_that_were_not_drawn():
     counts = np.arange(1, 41, dtype=np.float32)[None]
     whole = tokenize(counts)

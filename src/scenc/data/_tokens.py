@@ -210,7 +210,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     # One array and not two: a block of this size is kept by malloc for the next batch, where taking
     # smaller ones from the system anew takes as long as all else.
     size = n_cells * room + 1
-    tokens = np.empty(2 * size, np.int64)
+    tokens = np.empty(2 * size, np.int32)
     genes, value_index = tokens[:size], tokens[size:]
     lengths = np.zeros(n_cells, np.int64)
     n_masked = np.zeros(n_cells, np.int64)
