@@ -12,6 +12,7 @@ from scenc.benchmark._encodings import grid
 from scenc.benchmark._entries import BASELINES, make_entries
 from scenc.benchmark._jobs import Plan
 from scenc.benchmark._prepare import missing_files
+from scenc.benchmark._progress import Progress
 from scenc.benchmark._sets import EvaluationSet, TrainingSet
 from scenc.benchmark._store import Store, write_json
 
@@ -201,7 +202,7 @@ class Benchmark:
         jobs = self._start()
         for job in jobs:
             self._store.clear_failure(job.key)
-        with _Progress(len(jobs), progress) as shown:
+        with Progress(len(jobs), progress) as shown:
             written = time.monotonic()
 
             def on_end(job: Job) -> None:
@@ -372,30 +373,3 @@ class Benchmark:
                 self._vectors.save(path)
         write_json(self._store.root / _RUN, self._run)
         return self._plan.jobs()
-
-
-class _Progress:
-    """A bar over jobs."""
-
-    def __init__(self, total: int, shown: bool) -> None:
-        self._total, self._shown = total, shown
-
-    def __enter__(self) -> Self:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=self._total, desc="Benchmark", unit="job", disable=not self._shown)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def start(self, done: int) -> None:
-        """Show what was done before; the rate counts from here."""
-        self._bar.initial = done
-        self._bar.n = done
-        self._bar.refresh()
-
-    def advance(self, what: str) -> None:
-        """One job has ended."""
-        self._bar.set_postfix_str(what, refresh=False)
-        self._bar.update()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from scenc._arguments import choose
-from scenc._atomic import atomic_path
 from scenc.benchmark._bootstrap import Paired
 from scenc.benchmark._comparisons import (
     Comparison,
@@ -18,18 +16,24 @@ from scenc.benchmark._comparisons import (
     control_comparisons,
     paper_comparisons,
 )
+from scenc.benchmark._results_files import (
+    read_run,
+    read_table,
+    write_csv,
+    write_parquet,
+    write_run,
+)
 from scenc.benchmark._tables import CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
 _WHO = ["encoding", "kind", "gene_encoder", "expression_encoder"]
 _SHOWN = ("batch_correction", "bio_preservation", "accuracy", "macro_f1", "reconstruction_mse")
 _TABLES = {"scores": SCORES, "curves": CURVES, "jobs": JOBS}
-_RUN = "run.json"
 _HEAD = ("comparison", "within", "metric", "a", "b", "difference", "relative")
 _INTERVAL = ("low", "high", "above", "relative_low", "relative_high")
 _SIZE = ("n_datasets", "n_seeds")
@@ -116,20 +120,13 @@ class Results:
             A file is damaged, or a table is not what it should be.
         """
         path = Path(folder)
-        tables = {name: _read_table(path, name) for name in _TABLES}
+        tables = {name: read_table(path, name) for name in _TABLES}
         scores = tables.pop("scores")
         if scores is None:
             raise FileNotFoundError(
                 f"{path} holds no results: neither scores.parquet nor scores.csv is there."
             )
-        try:
-            run = json.loads((path / _RUN).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            run = {}
-        except ValueError as error:
-            raise ValueError(f"{path / _RUN} is damaged: {error}") from None
-        if not isinstance(run, dict):
-            raise ValueError(f"{path / _RUN} does not describe a run.")
+        run = read_run(path)
         return cls.from_tables(scores, tables["curves"], tables["jobs"], run)
 
     @property
@@ -281,17 +278,15 @@ class Results:
         files = []
         for name in _TABLES:
             table: pd.DataFrame = getattr(self, name)
-            files.append(_replace(path / f"{name}.parquet", _parquet(table)))
-            files.append(_replace(path / f"{name}.csv", _csv(table)))
+            files += [write_parquet(table, path, name), write_csv(table, path, name)]
         derived = {
             "summary": self.summary(),
             "per_dataset": self.per_dataset(),
             "relative_differences": self.relative_differences(),
             "bootstrap": self.bootstrap(n=2000),
         }
-        files += [_replace(path / f"{name}.csv", _csv(table)) for name, table in derived.items()]
-        text = json.dumps(self.run, indent=1, allow_nan=False)
-        return [*files, _replace(path / _RUN, lambda file: file.write_text(text, "utf-8"))]
+        files += [write_csv(table, path, name) for name, table in derived.items()]
+        return [*files, write_run(self.run, path)]
 
     def _with_who(self, table: pd.DataFrame) -> pd.DataFrame:
         """Put kind, gene and expression encoder behind the encoding."""
@@ -397,31 +392,3 @@ def _interval(
         **dict(zip(_INTERVAL, map(float, found), strict=True)),
         **_size(paired),
     }
-
-
-def _read_table(folder: Path, name: str) -> pd.DataFrame | None:
-    parquet, csv = folder / f"{name}.parquet", folder / f"{name}.csv"
-    try:
-        if parquet.is_file():
-            return pd.read_parquet(parquet)
-        # A display name such as "None" or "NA" is a name.
-        if csv.is_file():
-            return pd.read_csv(csv, keep_default_na=False, na_values=[""])
-    except Exception as error:
-        raise ValueError(f"{parquet if parquet.is_file() else csv} is damaged: {error}") from error
-    return None
-
-
-def _parquet(table: pd.DataFrame) -> Callable[[Path], Any]:
-    return lambda file: table.to_parquet(file, index=False)
-
-
-def _csv(table: pd.DataFrame) -> Callable[[Path], Any]:
-    return lambda file: table.to_csv(file, index=False)
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Write a file whole or not at all."""
-    with atomic_path(path) as draft:
-        write(draft)
-    return path
