@@ -174,7 +174,14 @@ VISITS = {
     )
     for visits in all_visits
 }
-METHODS |= ABLATIONS | VISITS
+# Other weights of what the recipe is made of, tried to mix batches better.
+WEIGHTS = {
+    "contrast x 4": scenc_model({"contrast_weight": 4.0}),
+    "anchor x 1/4": scenc_model({"anchor_weight": 0.5}),
+    "anchor x 4": scenc_model({"anchor_weight": 8.0}),
+    "50 neighbours": scenc_model({"same_cell": 0.0, "n_neighbors": 50}),
+}
+METHODS |= ABLATIONS | VISITS | WEIGHTS
 
 
 def effective_rank(embedding: NDArray[Any]) -> float:
@@ -234,7 +241,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     groups = {"choose": list(CHOOSE), "report": list(REPORT)}
     names = [name for given in args.sets for name in groups.get(given, [given])]
-    families = {"ablations": list(ABLATIONS), "visits": list(VISITS)}
+    families = {"ablations": list(ABLATIONS), "visits": list(VISITS), "weights": list(WEIGHTS)}
     methods = [name for given in args.methods for name in families.get(given, [given])]
     if unknown := set(methods) - set(METHODS):
         parser.error(f"unknown {unknown}; there are {', '.join([*METHODS, *families])}")
