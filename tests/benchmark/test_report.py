@@ -407,6 +407,7 @@ def test_mistakes_are_named(tmp_path):
 def test_a_users_style_does_not_change_the_page(tmp_path):
     import matplotlib.pyplot as plt
 
+    plt.close("all")
     results = Results.from_tables(one_score())
     before = write_report(results, tmp_path / "a.html").read_bytes()
     with plt.style.context("dark_background"):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import anndata
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -106,8 +107,10 @@ def test_genes_check_reports_protein_coverage(run, tmp_path):
 
 @pytest.mark.slow
 def test_demo_writes_what_it_says(run, tmp_path):
+    plt.close("all")
     code, out, _ = run("demo", "--out", tmp_path, "--max-epochs", 1)
     assert code == 0
+    assert not plt.get_fignums()
     for name in ("umap.png", "training.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     adata = anndata.read_h5ad(tmp_path / "pbmc68k_scenc.h5ad")

@@ -53,6 +53,25 @@ def test_a_gene_map_must_fit_the_columns(counts):
         TokenDataset(open_rows(counts), np.arange(19), Tokenizer())
 
 
+def test_zeros_that_are_stored_are_no_tokens(counts):
+    stored = counts.copy()
+    stored.data[::3] = 0
+    tidy = stored.copy()
+    tidy.eliminate_zeros()
+    request = Request(np.arange(30), seed=3)
+    settings = {"context": 8, "mask_fraction": 0.5}
+    assert torch.equal(
+        dataset(stored, **settings)[request].genes, dataset(tidy, **settings)[request].genes
+    )
+
+
+@pytest.mark.parametrize("column", [-1, 20])
+def test_columns_that_do_not_exist_are_refused(counts, column):
+    counts.indices[5] = column
+    with pytest.raises(ValueError, match="columns beyond the 20"):
+        dataset(counts)[Request(np.arange(30), seed=0)]
+
+
 @pytest.mark.slow
 def test_worker_processes_make_the_same_batches(counts):
     requests = OrderedRequests(np.arange(30), 7)

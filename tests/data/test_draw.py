@@ -10,7 +10,6 @@ from scenc.data._draw import (
     END,
     digest,
     find_limit,
-    keep_smallest,
     keep_top,
     mix,
     place,
@@ -52,9 +51,9 @@ def test_keys_differ_by_seed_cell_and_gene():
     assert len({*keys(1, 1), *keys(1, 2), *keys(2, 1)}) == 9
 
 
-def test_keys_are_even_numbers_that_are_spread_evenly():
+def test_keys_are_multiples_of_four_that_are_spread_evenly():
     keys = keys_of(np.arange(60_000), 3, 4)
-    assert not (keys % 2).any()
+    assert not (keys % 4).any()
     assert stats.kstest(keys / END, "uniform").pvalue > 1e-3
     # Neither do genes beside each other, or cells, have keys that go together.
     assert abs(np.corrcoef(keys[1:], keys[:-1])[0, 1]) < 4 / np.sqrt(60_000)
@@ -74,7 +73,7 @@ def test_the_highest_counts_are_kept_and_keys_decide_between_equals():
     counts = np.array([1.0, 3.0, 3.0, 70_000.0, 0.5, 3.0], np.float32)
     genes = np.arange(6, dtype=np.int32)
     for k, kept in [(1, [3]), (2, [2, 3]), (3, [2, 3, 5]), (4, [1, 2, 3, 5]), (5, [0, 1, 2, 3, 5])]:
-        keys = np.array([10, 18, 8, 90, 2, 12], np.int32)
+        keys = np.array([20, 36, 16, 180, 4, 24], np.int32)
         keep_top(keys, genes, counts, k)
         assert np.flatnonzero(keys < END).tolist() == kept
 
@@ -94,7 +93,7 @@ KEYS = st.one_of(
 @settings(deadline=None, max_examples=200)
 @given(keys=KEYS, data=st.data())
 def test_the_smallest_keys_are_drawn_and_the_smallest_of_these_come_first(keys, data):
-    keys = 2 * np.array(keys, np.int32)
+    keys = 4 * np.array(keys, np.int32)
     genes = np.array(data.draw(st.permutations(range(len(keys)))), np.int32)
     k = data.draw(st.integers(1, len(keys)))
     n_first = data.draw(st.integers(1, k))
@@ -102,13 +101,24 @@ def test_the_smallest_keys_are_drawn_and_the_smallest_of_these_come_first(keys, 
     order = np.lexsort([genes, keys])
     drawn, first = order[:k], order[:n_first]
 
-    keep_smallest(keys, genes, k)
-    assert np.flatnonzero(keys < END).tolist() == sorted(drawn)
-    limit = find_limit(keys, genes, n_first)
+    end = find_limit(keys, genes, k, 2)
+    assert np.flatnonzero(keys < end).tolist() == sorted(drawn)
+    limit = find_limit(keys, genes, n_first, 1)
     assert np.flatnonzero(keys < limit).tolist() == sorted(first)
+    assert np.flatnonzero(keys < end).tolist() == sorted(drawn)
 
     placed, values = np.full(len(keys) + 1, -1), np.full(len(keys) + 1, -1)
-    place(keys, np.int32(limit), n_first, np.arange(len(keys)), genes, placed, values)
+    place(keys, limit, end, n_first, np.arange(len(keys)), genes, placed, values)
     assert placed[:n_first].tolist() == sorted(first)
     assert placed[n_first:k].tolist() == sorted(set(drawn.tolist()) - set(first.tolist()))
     np.testing.assert_array_equal(values[:k], genes[placed[:k]])
+
+
+def test_equal_keys_are_told_apart_for_both_limits():
+    # Both fall among five equal keys, of which two are first, two more are drawn and one is not.
+    keys = np.array([40, 8, 40, 40, 12, 40, 40], np.int32)
+    genes = np.array([50, 60, 30, 10, 70, 20, 40], np.int32)
+    end = find_limit(keys, genes, 6, 2)
+    limit = find_limit(keys, genes, 4, 1)
+    assert genes[keys < limit].tolist() == [60, 10, 70, 20]
+    assert genes[keys < end].tolist() == [60, 30, 10, 70, 20, 40]

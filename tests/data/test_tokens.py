@@ -76,7 +76,9 @@ def test_tokens_equal_a_naive_loop_over_cells(counts, target_sum, data):
     gene_map = np.array(data.draw(st.permutations(columns))[:n_genes])
     n_bins = data.draw(st.integers(2, 12))
 
-    batch = tokenize(counts, gene_map=gene_map, target_sum=target_sum, quantile_bins=n_bins)
+    batch = tokenize(
+        counts, gene_map=gene_map, target_sum=target_sum, quantile_bins=n_bins, totals=True
+    )
 
     expected = [expected_tokens(row, gene_map, target_sum, n_bins) for row in counts]
     assert tokens_of(batch) == expected
@@ -117,10 +119,27 @@ def test_tokens_are_numbered_with_32_bits_cut_or_not():
 
 def test_the_sum_of_x_tells_of_genes_that_were_not_drawn():
     counts = np.arange(1, 41, dtype=np.float32)[None]
-    whole = tokenize(counts)
-    drawn = tokenize(counts, context=10, mask_fraction=0.5)
+    whole = tokenize(counts, totals=True)
+    drawn = tokenize(counts, context=10, mask_fraction=0.5, totals=True)
     torch.testing.assert_close(whole.totals, whole.values().sum(dim=1))
     torch.testing.assert_close(drawn.totals, whole.totals)
+    assert tokenize(counts).totals is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"), [(np.int32, np.float32), (np.int64, np.uint16)], ids=["same", "other"]
+)
+def test_tokens_do_not_depend_on_the_types_of_rows(columns, values):
+    rng = np.random.default_rng(5)
+    counts = sp.csr_matrix(rng.poisson(1.0, (6, 300)).astype(np.float32))
+    settings = {"context": 90, "mask_fraction": 0.5, "totals": True}
+    mapped = tokenize(counts, seed=4, **settings)
+    stored = GeneRows(
+        counts.indptr, counts.indices.astype(columns), counts.data.astype(values), None
+    )
+    batch = Tokenizer(**settings).tokens(stored, np.arange(6), seed=4)
+    for name in ("genes", "value_index", "normalized", "counts", "n_masked", "depths", "totals"):
+        assert torch.equal(getattr(batch, name), getattr(mapped, name))
 
 
 def test_rows_over_the_vocabulary_bring_their_depths():

@@ -110,6 +110,7 @@ def _write(out: Path, adata: AnnData, model: Model, seed: int) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    import matplotlib.pyplot as plt
     import scanpy as sc
 
     import scenc
@@ -122,5 +123,7 @@ def _write(out: Path, adata: AnnData, model: Model, seed: int) -> list[Path]:
     curves = scenc.pl.training(model).get_figure(root=True)
     assert curves is not None
     curves.savefig(paths[1], dpi=150)
+    plt.close(figure)
+    plt.close(curves)
     adata.write_h5ad(paths[2])
     return paths

@@ -44,7 +44,8 @@ class TokenBatch:
     depths
         Sum of each cell's counts that eq. 2 divides by, shape ``(n_cells,)``.
     totals
-        Sum of x~ over the cell's genes of the vocabulary, kept as tokens or not, ``(n_cells,)``.
+        Sum of x~ over the cell's genes of the vocabulary, kept as tokens or not, ``(n_cells,)``;
+        ``None`` if not asked for.
     is_padded
         Whether any cell is shorter than ``n_tokens``: without padding attention needs no mask.
     max_masked
@@ -63,7 +64,7 @@ class TokenBatch:
     n_masked: torch.Tensor
     cells: torch.Tensor
     depths: torch.Tensor
-    totals: torch.Tensor
+    totals: torch.Tensor | None
     is_padded: bool
     max_masked: int
     parts: tuple[tuple[int, int, int], ...]

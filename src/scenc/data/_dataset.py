@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from scenc.data._gene_rows import GeneRows
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -57,6 +59,7 @@ class TokenDataset(Dataset["TokenBatch"]):
         self._tokenizer = tokenizer
         self._subset = subset
         self._lengths = lengths
+        self._as_stored = np.array_equal(gene_map, np.arange(rows.shape[1])) and rows.is_plain
 
     def __len__(self) -> int:
         return self._rows.shape[0] if self._subset is None else len(self._subset)
@@ -68,7 +71,11 @@ class TokenDataset(Dataset["TokenBatch"]):
             order = np.argsort(-self._lengths[rows], kind="stable")
             asked, rows = asked[order], rows[order]
         matrix, positions = self._rows.select(rows)
-        batch = self._tokenizer(matrix, positions, self._gene_map, request.seed)
+        if self._as_stored:
+            stored = GeneRows(matrix.indptr, matrix.indices, matrix.data, None)
+            batch = self._tokenizer.tokens(stored, positions, request.seed)
+        else:
+            batch = self._tokenizer(matrix, positions, self._gene_map, request.seed)
         return batch.at_cells(asked)
 
     def loader(

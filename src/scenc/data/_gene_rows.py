@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import overload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,7 +132,7 @@ def copy_known(  # type: ignore[no-untyped-def]
     n = len(columns)
     if not _translate(columns, gene_map, genes[:n]):
         return -1, 0.0
-    kept[:n] = values
+    copy(values, kept)
     n_known, depth = _add_up(genes[:n], kept[:n])
     if n_known < n:
         place = 0
@@ -149,10 +150,12 @@ def copy_known(  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _translate(columns, gene_map, genes):  # type: ignore[no-untyped-def]
     """Write the gene of each column; say whether all columns exist."""
-    n_wrong = 0
+    if not len(columns):
+        return True
+    smallest = largest = columns[0]
     for j in range(len(columns)):
-        n_wrong += (columns[j] < 0) | (columns[j] >= len(gene_map))
-    if n_wrong:
+        smallest, largest = min(smallest, columns[j]), max(largest, columns[j])
+    if smallest < 0 or largest >= len(gene_map):
         return False
     for j in range(len(columns)):
         # An index without sign needs no look at whether it counts from the end.
@@ -168,6 +171,33 @@ def _add_up(genes, values):  # type: ignore[no-untyped-def]
         depth += np.float64(values[j]) if genes[j] != UNKNOWN else 0.0
         n_known += (genes[j] >= 0) & (values[j] != 0)
     return n_known, depth
+
+
+def as_type(values: NDArray[Any], room: NDArray[Any]) -> NDArray[Any]:
+    """Return values as the type of other ones, which they are copied to if theirs differs."""
+    if values.dtype == room.dtype:
+        return values
+    copy(values, room)
+    return room[: len(values)]
+
+
+@overload(as_type)
+def _compiled_as_type(values, room):  # type: ignore[no-untyped-def]
+    if values.dtype == room.dtype:
+        return lambda values, room: values
+
+    def converted(values, room):  # type: ignore[no-untyped-def]
+        copy(values, room)
+        return room[: len(values)]
+
+    return converted
+
+
+@njit(cache=True, nogil=True)
+def copy(values: NDArray[Any], room: NDArray[Any]) -> None:
+    """Copy values to the beginning of a room, which a loop does faster than numba's slices."""
+    for j in range(len(values)):
+        room[j] = values[j]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})

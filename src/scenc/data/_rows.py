@@ -32,6 +32,11 @@ class CountRows(ABC):
 
     shape: tuple[int, int]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all stored values are known to be of genes that exist, and none to be zero."""
+        return False
+
     @abstractmethod
     def select(self, rows: NDArray[np.int64]) -> tuple[Csr, NDArray[np.int64]]:
         """Return a CSR matrix and where in it the asked-for rows are, in the order asked for."""
@@ -50,6 +55,14 @@ class _MemoryRows(CountRows):
     def __init__(self, matrix: Csr) -> None:
         self._matrix = matrix
         self.shape = matrix.shape
+
+    @property
+    def is_plain(self) -> bool:
+        n = self._matrix.nnz
+        values, columns = self._matrix.data[:n], self._matrix.indices[:n]
+        if np.count_nonzero(values) < n:
+            return False
+        return not n or bool(columns.min() >= 0 and columns.max() < self.shape[1])
 
     def select(self, rows: NDArray[np.int64]) -> tuple[Csr, NDArray[np.int64]]:
         return self._matrix, rows

@@ -8,8 +8,8 @@ import torch
 from numba import njit
 
 from scenc.data._batch import TokenBatch
-from scenc.data._draw import digest, find_limit, keep_smallest, keep_top, place, random_keys
-from scenc.data._gene_rows import add, copy_known
+from scenc.data._draw import END, digest, find_limit, keep_top, place, random_keys
+from scenc.data._gene_rows import add, as_type, copy, copy_known
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +45,8 @@ class Tokenizer:
     draw
         Which genes a cell with more than `context` keeps: a uniform draw (``"random"``) or the
         highest counts, ties broken at random (``"top"``).
+    totals
+        Whether to sum up each cell's x~, which pooling by expression needs.
 
     Examples
     --------
@@ -60,6 +62,7 @@ class Tokenizer:
     mask_fraction: float = 0.0
     quantile_bins: int = 0
     draw: Literal["random", "top"] = "random"
+    totals: bool = False
 
     def __post_init__(self) -> None:
         if self.context is not None and self.context < 1:
@@ -150,6 +153,7 @@ class Tokenizer:
             float(self.mask_fraction),
             self.quantile_bins,
             self.draw == "top",
+            self.totals,
             np.uint64(seed % 2**64),
         )
         good, genes, value_index, normalized, raw, bins, lengths, n_masked, summed, totals = out
@@ -165,7 +169,7 @@ class Tokenizer:
             n_masked=torch.from_numpy(n_masked),
             cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
             depths=torch.from_numpy(summed),
-            totals=torch.from_numpy(totals),
+            totals=torch.from_numpy(totals) if self.totals else None,
             is_padded=bool((lengths < genes.shape[1]).any()),
             max_masked=int(n_masked.max(initial=0)),
             parts=_parts(lengths),
@@ -198,6 +202,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     mask_fraction,
     n_bins,
     top,
+    with_totals,
     seed,
 ):
     """Make tokens of rows; whether all columns exist, and the arrays of a `TokenBatch`."""
@@ -234,9 +239,9 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         start, stop = indptr[rows[cell]], indptr[rows[cell] + 1]
         if as_stored:
             n = stop - start
-            cell_genes[:n] = indices[start:stop]
-            cell_counts[:n] = data[start:stop]
-            depth = depths[rows[cell]] if len(depths) else add(cell_counts[:n])
+            own_genes = as_type(indices[start:stop], cell_genes)
+            own_counts = as_type(data[start:stop], cell_counts)
+            depth = depths[rows[cell]] if len(depths) else add(own_counts)
         else:
             n, depth = copy_known(
                 indices[start:stop], data[start:stop], gene_map, cell_genes, cell_counts
@@ -244,6 +249,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
             if n < 0:
                 good = False
                 break
+            own_genes, own_counts = cell_genes[:n], cell_counts[:n]
         kept = min(n, context)
         lengths[cell], summed[cell] = kept, depth
         begin, end = cell * room, (cell + 1) * room
@@ -251,10 +257,11 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         value_index[begin + kept : end] = 0
         if n == 0:
             continue
-        own_genes, own_counts, own_keys = cell_genes[:n], cell_counts[:n], keys[:n]
+        own_keys = keys[:n]
         n_slots = _slots(own_counts, slots)
         scale = target_sum / depth
-        totals[cell] = _log_sum(own_counts, slots[:n], scale)
+        if with_totals:
+            totals[cell] = _log_sum(own_counts, slots[:n], n_slots, scale)
         edges = _quantile_edges(own_counts, n_bins)
         if mask_fraction > 0:
             n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))
@@ -264,17 +271,16 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
             random_keys(own_genes, digest(own_genes, own_counts), seed, own_keys)
             if kept < n and top:
                 keep_top(own_keys, own_genes, own_counts, kept)
-            elif kept < n:
-                keep_smallest(own_keys, own_genes, kept)
+            last = find_limit(own_keys, own_genes, kept, 2) if kept < n else np.int32(END)
             n_first = n_masked[cell] if drawn else 0
-            limit = find_limit(own_keys, own_genes, n_first) if drawn else np.int32(0)
+            limit = find_limit(own_keys, own_genes, n_first, 1) if drawn else np.int32(0)
             place(
-                own_keys, limit, n_first, own_genes, slots,
+                own_keys, limit, last, n_first, own_genes, slots,
                 genes[begin : end + 1], value_index[begin : end + 1],
             )  # fmt: skip
         else:
-            genes[begin : begin + n] = own_genes
-            value_index[begin : begin + n] = slots[:n]
+            copy(own_genes, genes[begin:])
+            copy(slots[:n], value_index[begin:])
 
         if n_values + n > len(values):
             values, scales = _doubled(values), _doubled(scales)
@@ -369,16 +375,15 @@ def _number_values(counts, n_slots, index, numbers, values, n):  # type: ignore[
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
-def _log_sum(counts, slots, scale):  # type: ignore[no-untyped-def]
+def _log_sum(counts, slots, n_slots, scale):  # type: ignore[no-untyped-def]
     """Return the sum of log(1 + count * scale); most counts are small and worked out once."""
     small = np.zeros(_N_SMALL + 1, np.float64)
     for count in range(_N_SMALL):
         small[count] = np.log1p(count * scale)
-    total, n_others = 0.0, 0
+    total = 0.0
     for i in range(len(slots)):
-        n_others += slots[i] >= _N_SMALL
         total += small[np.uint32(min(slots[i], np.int32(_N_SMALL)))]
-    if n_others:
+    if n_slots > _N_SMALL:
         for i in range(len(slots)):
             if slots[i] >= _N_SMALL:
                 total += np.log1p(counts[i] * scale)

@@ -213,6 +213,7 @@ class ModelBase(BaseModelClass):
             "target_sum": self.config.target_sum,
             "quantile_bins": self.config.quantile_bins,
             "mask_fraction": mask_fraction,
+            "totals": self.config.pooling == "expression",
         }
         return Tokenizer(**{**arguments, **changes})
 
