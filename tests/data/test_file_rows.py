@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from scenc._count_files import find_counts, opened
 from scenc.data import _file_rows
 from scenc.data._file_rows import FileRows, rows_of_columns, runs
+from scenc.data._raw_array import RawArray
 
 
 def open_counts(path, layer=None):
@@ -59,6 +60,17 @@ def test_another_process_opens_the_file_for_itself(case):
     rows.span(0, 1)
     again = pickle.loads(pickle.dumps(rows))
     np.testing.assert_array_equal(again.select(np.arange(70))[0].toarray(), counts)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+def test_hdf5_lets_go_of_files_that_are_read_past_it(tmp_path, write_cells, form):
+    path = tmp_path / "cells.h5ad"
+    counts = write_cells(path, n_cells=70, form=form).uns["counts"]
+    before = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+    rows = open_counts(path)
+    np.testing.assert_array_equal(rows.select(np.arange(70))[0].toarray(), counts)
+    assert isinstance(rows._values, RawArray)
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE) == before
 
 
 def test_columns_become_rows_in_bounded_steps(tmp_path, write_cells, monkeypatch):

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scenc._count_files import open_file
-from scenc.data._raw_array import raw_array
+from scenc.data._raw_array import RawArray, raw_array
 from scenc.data._rows import CountRows
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class FileRows(CountRows):
 
     def _open(self) -> None:
         with self._guard:
-            if self._node is not None and self._process == os.getpid():
+            if self._process == os.getpid():
                 return
             node = open_file(self.path)[self._matrix.key]
             if self._matrix.kind == "csc":
@@ -136,6 +136,10 @@ class FileRows(CountRows):
                 self._indptr = self._checked_indptr(node)
                 self._values, self._columns = _readable(node["data"]), _readable(node["indices"])
             self._node, self._process = node, os.getpid()
+            if isinstance(self._values, RawArray) and isinstance(self._columns, RawArray):
+                # What HDF5 knows of a file's pieces takes more memory the larger it is.
+                self._node = None
+                node.file.close()
 
     def _checked_indptr(self, node: Any) -> NDArray[np.int64]:
         indptr: NDArray[np.int64] = node["indptr"][:].astype(np.int64)
@@ -203,6 +207,8 @@ def rows_of_columns(node: Any, shape: tuple[int, int], path: Path) -> h5py.Group
         data[ends[low] : ends[high]] = values
         indices[ends[low] : ends[high]] = columns
         low = high
+    # It may be read past HDF5.
+    file.flush()
     return file
 
 
