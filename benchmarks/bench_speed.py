@@ -63,7 +63,11 @@ def main() -> None:
         counts, rows = simulate(n_cells), np.arange(n_cells)
 
         def tokens(mask_fraction: float) -> object:
-            tokenizer = Tokenizer(config.context, mask_fraction=mask_fraction)  # noqa: B023
+            tokenizer = Tokenizer(
+                config.context,  # noqa: B023
+                mask_fraction=mask_fraction,
+                totals=config.pooling == "expression",  # noqa: B023
+            )
             return tokenizer(counts, rows, np.arange(N_GENES))  # noqa: B023
 
         def train() -> None:
