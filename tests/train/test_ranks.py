@@ -79,7 +79,7 @@ def views(make_counts):
         batches=rng.integers(0, 3, N_CELLS),
     )
     rows = open_rows(sp.csr_matrix(make_counts(N_CELLS, N_GENES)))
-    tokenizer = Tokenizer(context=15, mask_fraction=0.3)
+    tokenizer = Tokenizer(context=15, mask_fraction=0.3, totals=True)
     return ViewDataset(rows, np.arange(N_GENES), tokenizer, known, (0.3, 0.9), 0.1)
 
 
