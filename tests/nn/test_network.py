@@ -258,3 +258,10 @@ def test_hard_bins_at_global_edges_see_values_instead_of_bins(make_batch):
 def test_device_is_where_the_weights_are(network):
     assert network.device == torch.device("cpu")
     assert network.to("meta").device == torch.device("meta")
+
+
+def test_pooling_by_expression_asks_for_the_sums_it_needs(make_batch):
+    network = build(pooling="expression")
+    with pytest.raises(ValueError, match=r"Tokenizer\(totals=True\)"):
+        network.embed_cells(make_batch())
+    assert network.embed_cells(make_batch(totals=True)).isfinite().all()

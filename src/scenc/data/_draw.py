@@ -104,7 +104,7 @@ def _n_below(keys, first, second, third):  # type: ignore[no-untyped-def]
 def find_limit(keys, genes, k, by):  # type: ignore[no-untyped-def]  # numba infers the types
     """Find a number that exactly k keys are below.
 
-    Keys that are spread evenly are found in a few guesses, all others by halving.
+    Keys that are spread evenly are found in a few guesses, all others by quartering.
 
     Parameters
     ----------

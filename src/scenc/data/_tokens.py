@@ -10,6 +10,7 @@ from numba import njit
 from scenc.data._batch import TokenBatch
 from scenc.data._draw import END, digest, find_limit, keep_top, place, random_keys
 from scenc.data._gene_rows import add, as_type, copy, copy_known
+from scenc.data._values import N_SLOTS, log_sum, number_values, quantile_edges, slots_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
     from scenc.data._gene_rows import GeneRows
 
 
-# Counts below this share one slot a cell; larger or fractional ones get a slot of their own.
-_N_SLOTS = 1024
-# Most counts of a cell are below this, and most cells have no more distinct ones than this.
-_N_SMALL, _FEW_VALUES = 16, 32
+# Most cells have no more distinct counts than this.
+_FEW_VALUES = 32
 # A part of a batch has at least this many cells, and padding of at most about this share.
 _MIN_PART, _SHRINK = 16, 0.8
 
@@ -232,7 +231,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     cell_counts = np.empty(most, np.float32)
     keys = np.empty(most, np.int32)
     slots = np.empty(most, np.int32)
-    numbers = np.zeros(_N_SLOTS + most, np.int64)
+    numbers = np.zeros(N_SLOTS + most, np.int64)
 
     good = True
     for cell in range(n_cells):
@@ -258,11 +257,11 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         if n == 0:
             continue
         own_keys = keys[:n]
-        n_slots = _slots(own_counts, slots)
+        n_slots = slots_of(own_counts, slots)
         scale = target_sum / depth
         if with_totals:
-            totals[cell] = _log_sum(own_counts, slots[:n], n_slots, scale)
-        edges = _quantile_edges(own_counts, n_bins)
+            totals[cell] = log_sum(own_counts, slots[:n], n_slots, scale)
+        edges = quantile_edges(own_counts, n_bins)
         if mask_fraction > 0:
             n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))
 
@@ -286,7 +285,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
             values, scales = _doubled(values), _doubled(scales)
             bins = _doubled(bins) if n_bins else bins
         before = n_values
-        n_values = _number_values(
+        n_values = number_values(
             own_counts, n_slots, value_index[begin : begin + kept], numbers, values, before
         )
         scales[before:n_values] = scale
@@ -325,81 +324,3 @@ def _cut(flat, n_rows, room, width):  # type: ignore[no-untyped-def]
     """Return rows of a flat array, cut to a width."""
     rows = flat[: n_rows * room].reshape(n_rows, room)
     return rows if width == room else rows[:, :width].copy()
-
-
-@njit(cache=True, nogil=True)
-def _slots(counts, slots):  # type: ignore[no-untyped-def]
-    """Write a slot for each count, and return how many there may be.
-
-    Equal counts share one if they are whole and below `_N_SLOTS`; others have one by their place.
-    """
-    largest = np.int32(0)
-    for i in range(len(counts)):
-        # What is no count must not become a place either.
-        slot = np.int32(counts[i]) if 0 <= counts[i] < _N_SLOTS else np.int32(0)
-        slots[i] = slot if np.float32(slot) == counts[i] else np.int32(_N_SLOTS + i)
-        largest = max(largest, slots[i])
-    return largest + 1
-
-
-@njit(cache=True, nogil=True)
-def _number_values(counts, n_slots, index, numbers, values, n):  # type: ignore[no-untyped-def]
-    """Number a cell's distinct values from n on; return how many there are then.
-
-    Parameters
-    ----------
-    counts
-        The cell's counts.
-    n_slots
-        Number of slots that there may be.
-    index
-        Slots of the counts that are used, to be replaced by their numbers.
-    numbers
-        Room for the number of each slot; all zero, before and after.
-    values
-        Where the values are written.
-    n
-        The first number.
-    """
-    for i in range(len(index)):
-        numbers[np.uint64(index[i])] = 1
-    for slot in range(n_slots):
-        if numbers[slot]:
-            numbers[slot] = n
-            values[n] = slot if slot < _N_SLOTS else counts[slot - _N_SLOTS]
-            n += 1
-    for i in range(len(index)):
-        index[i] = numbers[np.uint64(index[i])]
-    numbers[:n_slots] = 0
-    return n
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc"})
-def _log_sum(counts, slots, n_slots, scale):  # type: ignore[no-untyped-def]
-    """Return the sum of log(1 + count * scale); most counts are small and worked out once."""
-    small = np.zeros(_N_SMALL + 1, np.float64)
-    for count in range(_N_SMALL):
-        small[count] = np.log1p(count * scale)
-    total = 0.0
-    for i in range(len(slots)):
-        total += small[np.uint32(min(slots[i], np.int32(_N_SMALL)))]
-    if n_slots > _N_SMALL:
-        for i in range(len(slots)):
-            if slots[i] >= _N_SMALL:
-                total += np.log1p(counts[i] * scale)
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _quantile_edges(counts, n_bins):  # type: ignore[no-untyped-def]
-    """Return the n_bins - 1 inner quantiles of a cell's non-zero values (linear, as numpy's)."""
-    edges = np.empty(max(0, n_bins - 1), np.float64)
-    if n_bins < 2:
-        return edges
-    ordered = np.sort(counts)
-    for k in range(1, n_bins):
-        position = k / n_bins * (len(ordered) - 1)
-        low = int(position)
-        high = min(low + 1, len(ordered) - 1)
-        edges[k - 1] = ordered[low] + (position - low) * (ordered[high] - ordered[low])
-    return edges

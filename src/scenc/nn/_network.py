@@ -154,7 +154,8 @@ class CellTransformer(nn.Module):
         pooled = torch.einsum("ct,ctd->cd", weights, stream.float())
         if by_expression:
             # Scaled as if no gene of the cell had been left out or hidden.
-            assert batch.totals is not None, "Pooling by expression needs Tokenizer(totals=True)."
+            if batch.totals is None:
+                raise ValueError("Pooling by expression needs Tokenizer(totals=True).")
             pooled = (pooled * batch.totals[cells, None] - self.center) * self._unit
             pooled = torch.where(total > 0, pooled, 0)
         return pooled
