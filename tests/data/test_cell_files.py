@@ -272,6 +272,7 @@ def test_the_registry_without_keys_is_valid_too(atlas, adata):
         )
 
 
+# Lightning uses what PyTorch has deprecated; batches come from threads, not worker processes.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
 def test_a_network_trains_on_files(atlas):
     from lightning.pytorch import Trainer
@@ -326,6 +327,7 @@ def test_everything_wrong_with_any_file_is_said_at_once(tmp_path, write_cells, m
     damaged(paths["negative"], "X/data", -3)
     damaged(paths["beyond"], "X/indices", 4000)
     with warnings.catch_warnings():
+        # anndata warns of such names, which are what is to be found.
         warnings.simplefilter("ignore")
         write_cells(paths["twice"], ["G1", "G1", *[f"FAKE{i}" for i in range(38)]])
         write_cells(paths["nameless"], ["", "", *[f"FAKE{i}" for i in range(38)]])

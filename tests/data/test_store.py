@@ -14,7 +14,6 @@ import scipy.sparse as sp
 from scenc.data import CellFiles, CellStore, Tokenizer, build_store
 
 pytest.importorskip("annbatch", reason="annbatch, of the extra scenc[atlas], is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 SETTINGS = {"batch_key": "donor", "labels_key": "kind", "validation_size": 0.2, "test_size": 0.1}
 
@@ -78,6 +77,7 @@ def test_cells_are_shuffled_and_annbatch_reads_them_alone(path, store):
     collection = DatasetCollection(zarr.open_group(path / "train", mode="r"))
     assert not collection.is_empty
     with warnings.catch_warnings():
+        # What anndata, pandas and zarr tell annbatch of their futures.
         warnings.simplefilter("ignore")
         groups = list(collection)
         obs = pd.concat([anndata.io.read_elem(group["obs"]) for group in groups])

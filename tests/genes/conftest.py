@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 ESM_TOKENS = [
     *("<cls>", "<pad>", "<eos>", "<unk>"),
     *"LAGVSERTIDPKQNFYMHWCXBUZO.-",
@@ -13,19 +10,12 @@ ESM_TOKENS = [
 
 
 @pytest.fixture(scope="session")
-def shared_data():
-    """Folder of real data that lies beside the checkout on some machines."""
-    folder = SHARED / "data"
-    if not folder.is_dir():
-        pytest.skip(f"the shared data are not here: {folder}")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def tiny_esm(tmp_path_factory):
     """An ESM-2 with random weights, as a local folder."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    import torch
+
+    reason = "transformers, of the extra scenc[esm], is not installed"
+    transformers = pytest.importorskip("transformers", reason=reason)
     folder = tmp_path_factory.mktemp("tiny_esm")
     (folder / "vocab.txt").write_text("\n".join(ESM_TOKENS))
     config = transformers.EsmConfig(

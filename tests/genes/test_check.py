@@ -23,9 +23,6 @@ def h5ad(tmp_path):
     return tmp_path / "a.h5ad"
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string'")  # anndata
-
-
 def test_names_of_a_file(h5ad, tmp_path):
     assert read_gene_names(h5ad).tolist() == ["CPSF3L", "CD4", "A1BG"]
     ids = ["ENSG00000127054.2", "", "ENSG00000121410"]

@@ -140,7 +140,6 @@ def test_report():
     assert not genes.canonical.flags.writeable
 
 
-@pytest.mark.filterwarnings("ignore:The 'future.infer_string'")  # anndata, not this package
 @pytest.mark.parametrize("names", [["CPSF3L", "INTS11", "QARS", "x", ""], ["CD4"], []])
 def test_uns_can_be_written(names, tmp_path):
     adata = anndata.AnnData(np.ones((1, 1), dtype=np.float32))

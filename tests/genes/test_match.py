@@ -105,7 +105,6 @@ def test_the_vocabulary_must_be_sound():
     assert match(["A"], []).coverage == 0
 
 
-@pytest.mark.filterwarnings("ignore:The 'future.infer_string'")  # anndata, not this package
 def test_report_and_uns(tmp_path):
     found = match(["CPSF3L", "INTS11", "<x>"], ["INTS11", "CD4"])
     lines = str(found).splitlines()

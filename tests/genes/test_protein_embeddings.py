@@ -81,7 +81,6 @@ WRITERS = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:The 'future.infer_string'")  # anndata, not this package
 @pytest.mark.parametrize("file", WRITERS)
 def test_formats(file, tmp_path):
     WRITERS[file](tmp_path / file)
@@ -285,7 +284,6 @@ def test_wrong_files(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("as_index", [True, False])
 def test_parquet(as_index, tmp_path):
-    pytest.importorskip("pyarrow")
     table = pd.DataFrame(VECTORS, index=pd.Index(IDS, name="gene"), columns=list("abcde"))
     (table if as_index else table.reset_index()).to_parquet(tmp_path / "a.parquet")
     proteins = ProteinEmbeddings.load(tmp_path / "a.parquet")
@@ -336,7 +334,6 @@ def test_symbols_beside_ids_serve_where_ids_do_not():
     np.testing.assert_array_equal(aligned.matrix, VECTORS[[1, 0]])
 
 
-@pytest.mark.filterwarnings("ignore:The 'future.infer_string'")  # anndata, not this package
 def test_coverage_report(tmp_path):
     proteins = ProteinEmbeddings.from_arrays(IDS, VECTORS, source="file.pt")
     coverage = proteins.coverage(["CPSF3L", "CD4", "<x>", ""])

@@ -239,9 +239,8 @@ def test_global_edges_are_found_by_a_sample(cells):
     assert edges[-1] > edges[0]
 
 
-@pytest.mark.filterwarnings("ignore:.*SwigPy:DeprecationWarning")
 def test_a_store_serves_as_files_do(make_cells, tmp_path):
-    pytest.importorskip("annbatch")
+    pytest.importorskip("annbatch", reason="annbatch, of the extra scenc[atlas], is not installed")
     build_store(make_cells(), tmp_path / "store.zarr", progress=False)
     model = Model(datamodule=CellStore(tmp_path / "store.zarr"), objective="masked", **SIZES)
     model.train(**TRAINING)

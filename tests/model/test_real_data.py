@@ -35,6 +35,7 @@ def text_vectors(shared_data):
 
 
 @pytest.mark.slow
+# True of these data, and what both warnings are for.
 @pytest.mark.filterwarnings("ignore:Category .* has fewer than 3 cells")
 @pytest.mark.filterwarnings("ignore:.* genes stand in several columns")
 def test_every_encoding_learns_from_real_cells(cells, make_model, train, text_vectors, encoding):

@@ -152,6 +152,7 @@ def test_empty_cells_are_left_out_of_training(make_adata, make_counts, make_mode
     assert sorted(set(range(120)) - set(used)) == [3, 77]
 
 
+# scvi-tools says so of labels with few cells; these tests are of few cells.
 few_cells = pytest.mark.filterwarnings("ignore:Category . in adata.obs.* has fewer than 3 cells")
 
 
