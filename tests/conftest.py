@@ -238,7 +238,7 @@ def trained(make_adata, make_model, train):
 def processes():
     """Return a source of processes of their own, with everything imported once for all of them."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["scenc.model", "scenc.benchmark._tasks", "scenc.metrics"])
+    context.set_forkserver_preload(["scenc.model", "scenc.benchmark.jobs._tasks", "scenc.metrics"])
     return context
 
 

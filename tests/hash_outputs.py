@@ -1,15 +1,15 @@
-"""Print a SHA-256 of everything scenc computes from a seed, for comparing two versions of the code.
+"""Print a SHA-256 of all that scenc computes from a seed, to compare two versions of the code.
 
-A change that only moves, renames or rewords code leaves every line as it was. Run it before and after
-on one machine (rounding differs between processors) and compare:
+A change that only moves, renames or rewords code leaves every line as it was. Run it before and
+after on one machine (rounding differs between processors) and compare:
 
     OMP_NUM_THREADS=1 python tests/hash_outputs.py FOLDER > before.txt
     ... the change ...
     OMP_NUM_THREADS=1 python tests/hash_outputs.py FOLDER > after.txt
     diff before.txt after.txt
 
-FOLDER keeps a benchmark's results. The second run must use those of the first: the last line says how
-many jobs were computed anew, and how many results of an earlier run were used.
+FOLDER keeps a benchmark's results. The second run must use those of the first: the last line says
+how many jobs were computed anew, and how many results of an earlier run were used.
 """
 
 from __future__ import annotations

@@ -383,7 +383,7 @@ def test_a_failed_save_leaves_the_old_model(trained, folder, monkeypatch):
     def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr("scenc._model_files._digest", fail)
+    monkeypatch.setattr("scenc.io._model_files._digest", fail)
     with pytest.raises(OSError, match="disk full"):
         trained.save(folder, overwrite=True)
     monkeypatch.undo()

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from scenc.data import Neighborhoods, Tokenizer, ViewDataset, open_rows
-from scenc.data._requests import Request, _share
+from scenc.data.loading._samplers import Request, _share
 from scenc.nn import CellTransformer, ModelConfig
 from scenc.train import ContrastivePlan, MaskedExpressionPlan, TrainConfig, _ranks
 

@@ -6,11 +6,11 @@ Importing it is light; PyTorch, scvi-tools and the rest are loaded by what needs
 from __future__ import annotations
 
 from scenc.benchmark._benchmark import Benchmark
-from scenc.benchmark._encodings import Encoding, grid
-from scenc.benchmark._methods import PCA, SCVI, Method, Untrained
-from scenc.benchmark._report import published, write_report
-from scenc.benchmark._results import Results
-from scenc.benchmark._sets import EvaluationSet, TrainingSet
+from scenc.benchmark.entries._encodings import Encoding, grid
+from scenc.benchmark.entries._methods import PCA, SCVI, Method, Untrained
+from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet
+from scenc.benchmark.report import published, write_report
+from scenc.results import Results
 
 __all__ = [
     "PCA",

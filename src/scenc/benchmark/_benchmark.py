@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from scenc._arguments import choose
-from scenc.benchmark._encodings import grid
-from scenc.benchmark._entries import BASELINES, make_entries
-from scenc.benchmark._jobs import Plan
-from scenc.benchmark._prepare import missing_files
-from scenc.benchmark._progress import Progress
-from scenc.benchmark._sets import EvaluationSet, TrainingSet
-from scenc.benchmark._store import Store, write_json
+from scenc.benchmark.entries._encodings import grid
+from scenc.benchmark.entries._entries import BASELINES, make_entries
+from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet
+from scenc.benchmark.jobs._jobs import Plan
+from scenc.benchmark.jobs._prepare import missing_files
+from scenc.benchmark.jobs._progress import Progress
+from scenc.benchmark.jobs._store import Store, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scenc.benchmark._encodings import Encoding
-    from scenc.benchmark._jobs import Job
-    from scenc.benchmark._methods import Method
-    from scenc.benchmark._prepare import Keep
-    from scenc.benchmark._results import Results
-    from scenc.benchmark._schedule import Executor
-    from scenc.benchmark._sets import Source
+    from scenc.benchmark.entries._encodings import Encoding
+    from scenc.benchmark.entries._methods import Method
+    from scenc.benchmark.entries._sets import Source
+    from scenc.benchmark.jobs._jobs import Job
+    from scenc.benchmark.jobs._prepare import Keep
+    from scenc.benchmark.jobs._schedule import Executor
     from scenc.genes import ProteinEmbeddings
+    from scenc.results import Results
 
 _WORK, _RUN = "work", "run.json"
 # Seconds between looks at the tables while jobs run.
@@ -154,7 +154,7 @@ class Benchmark:
         FileNotFoundError
             There is no such file.
         """
-        from scenc.benchmark._config import read_config
+        from scenc.benchmark.entries._config import read_config
 
         return cls(out=out, **read_config(config, data_dir).arguments())
 
@@ -193,7 +193,7 @@ class Benchmark:
         ValueError, KeyError, FileNotFoundError
             Data are unusable; the message says which and why. Nothing has been done then.
         """
-        from scenc.benchmark._schedule import Schedule
+        from scenc.benchmark.jobs._schedule import Schedule
 
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}.")
@@ -239,15 +239,15 @@ class Benchmark:
         (``"done"``, ``"diverged"``, ``"failed"``, ``"pending"``), ``seconds`` and ``memory_mb``
         (estimates).
         """
-        from scenc.benchmark._estimate import estimate
+        from scenc.benchmark.jobs._estimate import estimate
 
         plan = self._plan or self._make_plan(lambda content, cells: None, incomplete=True)
         return estimate(plan, self._store, self.threads)
 
     def results(self) -> Results:
         """Return the results so far: of a run that goes on elsewhere, or was killed."""
-        from scenc.benchmark._collect import collect
-        from scenc.benchmark._describe import add_coverage
+        from scenc.benchmark.jobs._collect import collect
+        from scenc.benchmark.jobs._describe import add_coverage
 
         jobs = self.plan.jobs()
         run = dict(self._run)
@@ -264,8 +264,8 @@ class Benchmark:
 
     def _make_plan(self, keep: Keep, incomplete: bool = False) -> Plan:
         """Read all data; `incomplete` plans for files that are not there yet."""
-        from scenc.benchmark._fingerprint import vectors_fingerprint, versions
-        from scenc.benchmark._prepare import not_there, prepare_evaluation, prepare_training
+        from scenc.benchmark.entries._fingerprint import vectors_fingerprint, versions
+        from scenc.benchmark.jobs._prepare import not_there, prepare_evaluation, prepare_training
 
         vectors = None if incomplete and self._vectors_missing else self._vectors
         evaluation = {
@@ -319,7 +319,7 @@ class Benchmark:
 
     @cached_property
     def _run(self) -> dict[str, Any]:
-        from scenc.benchmark._describe import describe
+        from scenc.benchmark.jobs._describe import describe
 
         run = describe(
             self.plan,

@@ -145,7 +145,7 @@ def embed(
 def _open(files: list[Path], **settings: Any) -> Any:
     """Open files, or the one store."""
     from scenc import data
-    from scenc.data._store import CARD
+    from scenc.data.store import CARD
 
     if len(files) == 1 and (files[0] / CARD).is_file():
         return data.CellStore(files[0], seed=settings["seed"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scenc._count_files import count_cells, find_counts, opened
+from scenc.io._locate_counts import count_cells, find_counts, opened
 
 if TYPE_CHECKING:
     import os

@@ -8,8 +8,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from scenc._count_files import opened
 from scenc.datasets._http import BLOCK, Patience, Stopped, TransientError, check_status
+from scenc.io._locate_counts import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

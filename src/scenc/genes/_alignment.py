@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from ._match import match
-from ._report import Report, sample
-from ._rules import RULES
+from scenc.genes._match import match
+from scenc.genes._report import Report, sample
+from scenc.genes._rules import RULES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._identifiers import Names
+    from scenc.genes._identifiers import Names
 
     type Missing = Literal["learned", "zero", "drop"]
 
@@ -30,7 +30,7 @@ class EmbeddingCoverage:
     positions
         Per gene the row of its vector or -1, int32, shape ``(n_vocabulary,)``.
     rule
-        Per gene how the vector was found (see :class:`GeneMatch`), ``"unmatched"`` for none.
+        Per gene how the vector was found (see `GeneMatch`), ``"unmatched"`` for none.
     source
         Where the vectors come from.
     notes

@@ -4,22 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._harmonize import harmonize
-from ._identifiers import as_names
-from ._match import GeneMatch, match
-from ._protein_embeddings import ProteinEmbeddings
+from scenc.genes._harmonize import harmonize
+from scenc.genes._identifiers import as_names
+from scenc.genes._match import GeneMatch, match
+from scenc.genes._protein_embeddings import ProteinEmbeddings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._alignment import EmbeddingCoverage
-    from ._gene_map import GeneMap
-    from ._identifiers import Names
+    from scenc.genes._alignment import EmbeddingCoverage
+    from scenc.genes._gene_map import GeneMap
+    from scenc.genes._identifiers import Names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneCheck:
-    """What can be said of a data set's genes before it is used; made by :func:`check`.
+    """What can be said of a data set's genes before it is used; made by `check`.
 
     Parameters
     ----------
@@ -59,13 +59,13 @@ def check(
     Parameters
     ----------
     names
-        Gene names, for example from :func:`read_gene_names`.
+        Gene names, for example from `read_gene_names`.
     vocabulary
         Gene names of a model.
     proteins
         Protein vectors or a file of them.
     species
-        As in :func:`harmonize`.
+        As in `harmonize`.
 
     Returns
     -------

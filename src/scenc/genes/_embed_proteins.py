@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._esm import Esm, Window, cut
-from ._fasta import Protein, read_fasta
-from ._files import check_output
-from ._protein_embeddings import ProteinEmbeddings
-from ._shards import Shards
+from scenc.genes._esm import Esm, Window, cut
+from scenc.genes._fasta import Protein, read_fasta
+from scenc.genes._files import check_output
+from scenc.genes._protein_embeddings import ProteinEmbeddings
+from scenc.genes._shards import Shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -179,7 +179,7 @@ def _load(name: str, safetensors_only: bool, revision: str | None) -> tuple[Any,
 
 def _token_table(tokenizer: Any) -> NDArray[np.int64]:
     """Token per ASCII code of a residue."""
-    from ._fasta import RESIDUES
+    from scenc.genes._fasta import RESIDUES
 
     vocabulary = tokenizer.get_vocab()
     table = np.full(128, int(tokenizer.unk_token_id), dtype=np.int64)

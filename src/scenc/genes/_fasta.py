@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._identifiers import strip_version
+from scenc.genes._identifiers import strip_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ class Protein:
     symbol
         Gene symbol, ``""`` for none.
     sequence
-        Residues, all of them in :data:`RESIDUES`.
+        Residues, all of them in `RESIDUES`.
     """
 
     accession: str

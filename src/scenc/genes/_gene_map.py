@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ._report import Report, sample
-from ._rules import MAPPED, RULES
+from scenc.genes._report import Report, sample
+from scenc.genes._rules import MAPPED, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._identifiers import Names
+    from scenc.genes._identifiers import Names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneMap:
-    """What became of each name in a list of genes; made by :func:`harmonize`.
+    """What became of each name in a list of genes; made by `harmonize`.
 
     All arrays have one entry per input name, in the order of the input.
 

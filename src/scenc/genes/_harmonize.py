@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ._identifiers import as_names, identify
-from ._lookup import Lookup
-from ._table import human_table
+from scenc.genes._identifiers import as_names, identify
+from scenc.genes._lookup import Lookup
+from scenc.genes._table import human_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._gene_map import GeneMap
-    from ._identifiers import Names
+    from scenc.genes._gene_map import GeneMap
+    from scenc.genes._identifiers import Names
 
 
 def harmonize(
@@ -81,7 +81,7 @@ def ensembl_to_symbol(names: Iterable[object], *, species: str = "auto") -> Name
     names
         Gene names.
     species
-        As in :func:`harmonize`.
+        As in `harmonize`.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def symbol_to_ensembl(names: Iterable[object], *, species: str = "auto") -> Name
     names
         Gene names.
     species
-        As in :func:`harmonize`.
+        As in `harmonize`.
 
     Returns
     -------

@@ -166,7 +166,7 @@ def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, 
     Parameters
     ----------
     table
-        What :func:`identify` returned.
+        What `identify` returned.
     known
         Which names the human table lists exactly as they are written.
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ._gene_map import GeneMap
-from ._identifiers import detect_species, group, has_lower_case
-from ._rules import STRENGTH, WEAKEST
-from ._table import AMBIGUOUS, LEVELS, NONE, GeneTable
+from scenc.genes._gene_map import GeneMap
+from scenc.genes._identifiers import detect_species, group, has_lower_case
+from scenc.genes._rules import STRENGTH, WEAKEST
+from scenc.genes._table import AMBIGUOUS, LEVELS, NONE, GeneTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._identifiers import Names
+    from scenc.genes._identifiers import Names
 
 PAR_Y = "_PAR_Y"
 _SUFFIXED = re.compile(r"(.+)[-.]\d+")

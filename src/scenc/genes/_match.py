@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from ._harmonize import harmonize
-from ._identifiers import as_names, group
-from ._report import Report, sample
-from ._rules import RULES, STRENGTH, WEAKEST
+from scenc.genes._harmonize import harmonize
+from scenc.genes._identifiers import as_names, group
+from scenc.genes._report import Report, sample
+from scenc.genes._rules import RULES, STRENGTH, WEAKEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
-    from ._gene_map import GeneMap
-    from ._identifiers import Names
+    from scenc.genes._gene_map import GeneMap
+    from scenc.genes._identifiers import Names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneMatch:
-    """Which column of a data set is which gene of a vocabulary; made by :func:`match`.
+    """Which column of a data set is which gene of a vocabulary; made by `match`.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class GeneMatch:
         Per query name the index into ``vocabulary`` or -1, int32, shape ``(n_query,)``.
     rule
         Per query name how it was matched: ``"exact"`` (the same name) or the weaker of the rules
-        that lead query and vocabulary name to one gene (see :class:`GeneMap`); or why it was not:
+        that lead query and vocabulary name to one gene (see `GeneMap`); or why it was not:
         ``"duplicate"`` (another column has a better claim to the gene), ``"tied"`` (another column
         has an equal claim), ``"unmatched"``, ``"unnamed"``.
     duplicated
@@ -163,7 +163,7 @@ def match(
     """Find each column of a data set in a vocabulary of genes, whatever the two are named by.
 
     Equal names match first, so that lists of any species or made-up names work, and lists that
-    agree never wait for the gene table. The rest match where :func:`harmonize` brings both names
+    agree never wait for the gene table. The rest match where `harmonize` brings both names
     to one gene: symbols to Ensembl ids and back, outdated symbols, versions.
 
     Parameters
@@ -173,7 +173,7 @@ def match(
     vocabulary
         Names of the genes sought; unique and not empty.
     species
-        As in :func:`harmonize`.
+        As in `harmonize`.
     duplicates
         What to do with several columns for one gene. ``"best"``: use the one with the strongest
         rule (the same name, then Ensembl id, current symbol or HGNC id, then earlier symbol or

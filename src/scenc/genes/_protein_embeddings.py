@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from scenc._atomic import atomic_path
-
-from ._alignment import AlignedEmbeddings, EmbeddingCoverage, align_vectors, find_vectors
-from ._files import check_output
-from ._identifiers import as_names, identify
-from ._readers import FORMAT, RawVectors, from_anndata, read_vectors
+from scenc.genes._alignment import AlignedEmbeddings, EmbeddingCoverage, align_vectors, find_vectors
+from scenc.genes._files import check_output
+from scenc.genes._identifiers import as_names, identify
+from scenc.genes._readers import FORMAT, RawVectors, from_anndata, read_vectors
+from scenc.io._atomic import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from ._alignment import Missing
-    from ._identifiers import Names
+    from scenc.genes._alignment import Missing
+    from scenc.genes._identifiers import Names
 
     type Policy = Literal["error", "first"]
     type NonFinite = Literal["error", "drop"]
@@ -32,7 +31,7 @@ class ProteinEmbeddings:
     """One pretrained vector per gene, from a protein language model or any other source.
 
     Made by :meth:`load`, :meth:`from_arrays`, :meth:`from_anndata` or
-    :func:`~scenc.genes.embed_proteins`, which check what they are given.
+    `scenc.genes.embed_proteins`, which check what they are given.
 
     Parameters
     ----------
@@ -172,7 +171,7 @@ class ProteinEmbeddings:
     def _checked(
         cls, raw: RawVectors, where: str, duplicates: Policy, nonfinite: NonFinite
     ) -> Self:
-        from ._vector_checks import check_vectors
+        from scenc.genes._vector_checks import check_vectors
 
         matrix, names, symbols, notes = check_vectors(raw, where, duplicates, nonfinite)
         for note in notes:
@@ -203,7 +202,7 @@ class ProteinEmbeddings:
         vocabulary
             Gene names of any kind; those that mean one gene all get its vector.
         species
-            As in :func:`~scenc.genes.harmonize`.
+            As in `scenc.genes.harmonize`.
         ignore_case
             Whether ``Actb`` may take the vector of ``ACTB``: for files of other species than human
             whose symbols are in capitals, as UCE's and STATE's. A human file would then lend its

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._npy_text import read_text_array
+from scenc.genes._npy_text import read_text_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._identifiers import Names
+    from scenc.genes._identifiers import Names
 
 #: how a name can stand in the table, strongest first
 LEVELS = ("symbol", "hgnc", "previous", "alias")
@@ -55,7 +55,7 @@ class GeneTable:
         return self._find(self._retired, ids)
 
     def find_name(self, names: Names) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Row (-1 none, -2 ambiguous) and index into :data:`LEVELS` per name."""
+        """Row (-1 none, -2 ambiguous) and index into `LEVELS` per name."""
         return self._find_resolved(self._resolved, names)
 
     def find_any_case(self, names: Names) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -135,7 +135,7 @@ class GeneTable:
 
 
 def _resolve(names: pd.DataFrame) -> pd.DataFrame:
-    """One gene per name, or :data:`AMBIGUOUS`; a stronger level hides the weaker ones.
+    """One gene per name, or `AMBIGUOUS`; a stronger level hides the weaker ones.
 
     Of several genes with one current symbol, the one HGNC lists under it holds it.
     """

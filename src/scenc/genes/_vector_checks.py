@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ._identifiers import as_names, strip_version
-from ._report import sample
+from scenc.genes._identifiers import as_names, strip_version
+from scenc.genes._report import sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._identifiers import Names
-    from ._readers import RawVectors
+    from scenc.genes._identifiers import Names
+    from scenc.genes._readers import RawVectors
 
 
 def check_vectors(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ._clusters import RESOLUTIONS, leiden_clusterings
-from ._neighbors import Neighbors, nearest_neighbors
-from ._scib_metrics import scib_metrics
+from scenc.metrics._clusters import RESOLUTIONS, leiden_clusterings
+from scenc.metrics._neighbors import Neighbors, nearest_neighbors
+from scenc.metrics._scib_metrics import scib_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

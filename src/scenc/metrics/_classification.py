@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ._cells import MISSING, prepare
+from scenc.metrics._cells import MISSING, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
-    from ._cells import Groups
+    from scenc.metrics._cells import Groups
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationScores:
-    """What :func:`~scenc.metrics.knn_classification` found; prints as a table.
+    """What `scenc.metrics.knn_classification` found; prints as a table.
 
     Attributes
     ----------

@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from scenc._arguments import choose
-
-from ._cells import MISSING, Options, prepare
-from ._clusters import RESOLUTIONS
-from ._graph_connectivity import graph_connectivity_score
-from ._isolated_labels import isolated_asw_score, isolated_f1_score, isolated_label_names
-from ._lisi import clisi_score, ilisi_score
-from ._nmi_ari import ari_score, best_resolution, nmi_score
-from ._score import Score
-from ._silhouette import batch_asw_score, label_asw_score
+from scenc.metrics._cells import MISSING, Options, prepare
+from scenc.metrics._clusters import RESOLUTIONS
+from scenc.metrics._graph_connectivity import graph_connectivity_score
+from scenc.metrics._isolated_labels import (
+    isolated_asw_score,
+    isolated_f1_score,
+    isolated_label_names,
+)
+from scenc.metrics._lisi import clisi_score, ilisi_score
+from scenc.metrics._nmi_ari import ari_score, best_resolution, nmi_score
+from scenc.metrics._score import Score
+from scenc.metrics._silhouette import batch_asw_score, label_asw_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
-    from ._cells import Cells
+    from scenc.metrics._cells import Cells
 
 BATCH_CORRECTION = ("ilisi", "graph_connectivity", "batch_asw")
 """The scores averaged as batch correction."""
@@ -68,7 +71,7 @@ _SCORERS: dict[str, Callable[[Cells], Score]] = {
 
 @dataclass(frozen=True)
 class IntegrationScores:
-    """What :func:`~scenc.metrics.integration` found; prints as a table.
+    """What `scenc.metrics.integration` found; prints as a table.
 
     Attributes
     ----------
@@ -233,7 +236,7 @@ def integration(
     resolutions
         Leiden resolutions that NMI and isolated-label F1 choose from.
     leiden
-        ``"igraph"``, or ``"leidenalg"``, which scib uses; see :func:`~scenc.metrics.nmi`.
+        ``"igraph"``, or ``"leidenalg"``, which scib uses; see `scenc.metrics.nmi`.
     iso_threshold
         A label is isolated if it is found in at most so many batches. None: in as few as any
         label is.

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._cells import MISSING, Options, prepare
-from ._clusters import RESOLUTIONS
-from ._score import Score
+from scenc.metrics._cells import MISSING, Options, prepare
+from scenc.metrics._clusters import RESOLUTIONS
+from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from ._cells import Cells
+    from scenc.metrics._cells import Cells
 
 
 def isolated_labels_f1(
@@ -48,7 +48,7 @@ def isolated_labels_f1(
     resolutions
         Leiden resolutions to choose from.
     leiden
-        ``"igraph"``, or ``"leidenalg"``, which scib uses; see :func:`~scenc.metrics.nmi`.
+        ``"igraph"``, or ``"leidenalg"``, which scib uses; see `scenc.metrics.nmi`.
     missing
         Names in ``labels`` that stand for "no label".
     seed
@@ -102,7 +102,7 @@ def isolated_labels_asw(
     r"""Silhouette of the isolated labels.
 
     The mean silhouette :math:`\bar s_l` of the cells of each isolated label, with respect to all
-    labels (see :func:`~scenc.metrics.label_asw`), as :math:`(\bar s_l + 1) / 2`, averaged over
+    labels (see `scenc.metrics.label_asw`), as :math:`(\bar s_l + 1) / 2`, averaged over
     the isolated labels. These are the labels found in the fewest batches.
 
     Parameters

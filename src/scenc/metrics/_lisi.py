@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._cells import MISSING, Options, prepare
-from ._score import Score
+from scenc.metrics._cells import MISSING, Options, prepare
+from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numpy.typing import ArrayLike
 
-    from ._cells import Cells, Groups
+    from scenc.metrics._cells import Cells, Groups
 
 
 def ilisi(embedding: ArrayLike, batch: ArrayLike, *, n_neighbors: int = 90) -> Score:
@@ -75,7 +75,7 @@ def clisi(
 
     With :math:`m` the median over cells of the local inverse Simpson's index of the labels and
     :math:`L` labels, the score is :math:`(L - m) / (L - 1)`: 1 where every neighbourhood is of
-    one label. See :func:`~scenc.metrics.ilisi` for the index.
+    one label. See `scenc.metrics.ilisi` for the index.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def clisi(
 
     Notes
     -----
-    Sources as for :func:`~scenc.metrics.ilisi`.
+    Sources as for `scenc.metrics.ilisi`.
 
     Examples
     --------

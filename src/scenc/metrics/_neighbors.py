@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ._scib_metrics import scib_metrics
+from scenc.metrics._scib_metrics import scib_metrics
 
 if TYPE_CHECKING:
     from typing import Any

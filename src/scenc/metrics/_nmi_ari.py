@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._cells import MISSING, Options, prepare
-from ._clusters import RESOLUTIONS
-from ._score import Score
+from scenc.metrics._cells import MISSING, Options, prepare
+from scenc.metrics._clusters import RESOLUTIONS
+from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from numpy.typing import ArrayLike
 
-    from ._cells import Cells
+    from scenc.metrics._cells import Cells
 
 
 def nmi(
@@ -99,7 +99,7 @@ def ari(
     labels
         Label of each cell, shape ``(n_cells,)``. Cells without one are left out.
     n_neighbors, resolutions, leiden, missing, seed
-        As for :func:`~scenc.metrics.nmi`.
+        As for `scenc.metrics.nmi`.
 
     Returns
     -------

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._cells import MISSING, prepare
-from ._score import Score
+from scenc.metrics._cells import MISSING, prepare
+from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numpy.typing import ArrayLike
 
-    from ._cells import Cells
+    from scenc.metrics._cells import Cells
 
 
 def label_asw(

@@ -16,9 +16,9 @@ from anndata.io import read_elem
 from tqdm.auto import tqdm
 
 from scenc._arguments import choose
-from scenc._atomic import atomic_folder, atomic_path
-from scenc._count_files import opened
 from scenc.data import CellFiles
+from scenc.io._atomic import atomic_folder, atomic_path
+from scenc.io._locate_counts import opened
 from scenc.model._base import ModelBase
 
 if TYPE_CHECKING:

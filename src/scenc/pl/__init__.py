@@ -10,9 +10,9 @@ from scenc.pl._integration import integration
 from scenc.pl._reconstruction import reconstruction
 from scenc.pl._save import save
 from scenc.pl._scores import scores
-from scenc.pl._tables import ResultsLike
 from scenc.pl._training import training
 from scenc.pl._training_curves import training_curves
+from scenc.results import ResultsLike
 
 __all__ = [
     "ResultsLike",

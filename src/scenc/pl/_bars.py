@@ -21,7 +21,7 @@ from scenc.pl._canvas import (
     single,
 )
 from scenc.pl._looks import FAINT, INK, MUTED, PLAIN, looks
-from scenc.pl._tables import NOWHERE, diverged, standing, summarise, title, units
+from scenc.results import NOWHERE, diverged, standing, summarise, title, units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.pl._looks import Look
-    from scenc.pl._tables import Summary
+    from scenc.results import Summary
 
 _LOWER_IS_BETTER = ("reconstruction_mse",)
 _HEIGHT = 0.62  # of a bar, of the distance between two

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
     from numpy.typing import NDArray
 
-    from scenc.pl._tables import ResultsLike
+    from scenc.results import ResultsLike
 
 
 def classification(

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from scenc.pl._canvas import plain, readable, say_empty, single
 from scenc.pl._looks import FAINT, INK, MUTED
-from scenc.pl._tables import read_table, title
+from scenc.results import read_table, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,14 +7,14 @@ from matplotlib.lines import Line2D
 
 from scenc.pl._canvas import name_entries, plain, readable, say_empty, single
 from scenc.pl._looks import MUTED, looks
-from scenc.pl._tables import NOWHERE, read_jobs, read_scores, standing, summarise, title, units
+from scenc.results import NOWHERE, read_jobs, read_scores, standing, summarise, title, units
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
     from scenc.pl._looks import Look
-    from scenc.pl._tables import ResultsLike, Summary
+    from scenc.results import ResultsLike, Summary
 
 X, Y = "batch_correction", "bio_preservation"
 _SIZE = 10.5  # of a marker, points

@@ -6,12 +6,12 @@ import pandas as pd
 
 from scenc._arguments import choose
 from scenc.pl._bars import bars
-from scenc.pl._tables import read_curves, read_jobs, read_scores
+from scenc.results import read_curves, read_jobs, read_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from scenc.pl._tables import ResultsLike
+    from scenc.results import ResultsLike
 
 _METRIC = "reconstruction_mse"
 _LABELS = {

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 from scenc._arguments import choose
 from scenc.pl._bars import bars
-from scenc.pl._tables import TITLES, read_jobs, read_scores
+from scenc.results import TITLES, read_jobs, read_scores
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from scenc.pl._tables import ResultsLike
+    from scenc.results import ResultsLike
 
 
 def scores(

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from scenc._arguments import choose
 from scenc.pl._canvas import name_entries, panels, plain, readable, say_empty
 from scenc.pl._looks import EXPRESSION_COLORS, INK, looks
-from scenc.pl._tables import read_curves, read_jobs
+from scenc.results import read_curves, read_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.pl._looks import Look
-    from scenc.pl._tables import ResultsLike
+    from scenc.results import ResultsLike
 
 _METRICS = {
     "reconstruction_loss_validation": "validation error (MSE)",

@@ -1,8 +1,0 @@
-"""The report: results as one HTML page, with the paper's published numbers beside them."""
-
-from __future__ import annotations
-
-from scenc.benchmark._report._numbers import published
-from scenc.benchmark._report._write import write_report
-
-__all__ = ["published", "write_report"]

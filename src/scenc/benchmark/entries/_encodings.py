@@ -1,0 +1,182 @@
+"""The encodings to compare: models of scenc that differ in what they are told to differ in."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from scenc._arguments import choose, refuse_unknown
+from scenc.results import EXPRESSION_ENCODERS, GENE_ENCODERS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+
+Kind = Literal["encoding", "control", "baseline"]
+
+# Each control shows the expression's depth to a binned encoding that otherwise hides it.
+_CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "hard": ("global edges", {"hard_edges": "global"}),
+    "log": ("of x~", {"log_input": "normalized"}),
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A scenc model's settings, trained once for each seed.
+
+    Attributes
+    ----------
+    gene_encoder, expression_encoder, preset
+        As in `scenc.Model`.
+    model
+        Any other attributes of `scenc.nn.ModelConfig`; not ``seed``, which the benchmark sets.
+    training
+        Arguments of `scenc.Model.train`.
+    objective
+        As in `scenc.Model`; here masked expression, the paper's, whatever the preset's own is.
+    name
+        What tables and figures call it; ``None``: the gene encoder (or the label of its vectors)
+        and the expression encoder.
+    kind
+        ``"encoding"``; ``"control"`` is left out of comparisons between encodings.
+    remark
+        What follows in brackets where there is no name.
+
+    Examples
+    --------
+    >>> from scenc.benchmark import Encoding
+    >>> Encoding("learned", "hard", model={"n_bins": 10}, name="learned + hard (10 bins)").name
+    'learned + hard (10 bins)'
+    """
+
+    gene_encoder: str = "learned"
+    expression_encoder: str = "soft"
+    preset: str = "small"
+    model: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    objective: str = "masked"
+    name: str | None = None
+    kind: Kind = "encoding"
+    remark: str = ""
+
+    def __post_init__(self) -> None:
+        choose(self.gene_encoder, GENE_ENCODERS, "gene_encoder")
+        choose(self.expression_encoder, EXPRESSION_ENCODERS, "expression_encoder")
+        choose(self.kind, ("encoding", "control"), "kind of an encoding")
+        for name in ("gene_encoder", "expression_encoder", "preset", "objective"):
+            if name in self.model:
+                raise TypeError(f"{name} is an argument of the encoding itself, not one in model.")
+        if "seed" in self.model:
+            raise TypeError(
+                "seed cannot be a model setting here: the benchmark trains once for each of seeds."
+            )
+
+    def title(self, gene_vectors: str | None = None) -> str:
+        """Return the display name.
+
+        Parameters
+        ----------
+        gene_vectors
+            What the pretrained gene vectors are called, such as ``"ESM-2"``.
+        """
+        protein = gene_vectors or "protein"
+        genes = protein if self.gene_encoder == "protein" else self.gene_encoder
+        remark = f" ({self.remark})" if self.remark else ""
+        return self.name or f"{genes} + {self.expression_encoder}{remark}"
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """Return all settings, defaults and presets filled in, as plain values.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is unknown or out of range; the message names it.
+        """
+        from scenc.model import Model
+        from scenc.model._presets import get_preset
+        from scenc.nn import ModelConfig
+        from scenc.train import TrainConfig
+
+        preset = get_preset(self.preset, self.objective)
+        own = {
+            "gene_encoder": self.gene_encoder,
+            "expression_encoder": self.expression_encoder,
+            "seed": seed,
+        }
+        model = asdict(ModelConfig.from_dict({**preset.model, **self.model, **own}))
+        names = [field.name for field in fields(TrainConfig)]
+        refuse_unknown(self.training, [*names, *_trainer_names(Model)], "training argument")
+        known = {name: value for name, value in self.training.items() if name in names}
+        config = asdict(TrainConfig.from_dict({**preset.train, **known}))
+        trainer = {name: value for name, value in self.training.items() if name not in names}
+        return {"model": model, "training": {**config, **trainer}, "preset": self.preset}
+
+
+def grid(
+    preset: str = "small",
+    *,
+    gene_encoders: Collection[str] = GENE_ENCODERS,
+    expression_encoders: Collection[str] = EXPRESSION_ENCODERS,
+    controls: bool | Collection[str] = False,
+    model: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    objective: str = "masked",
+) -> list[Encoding]:
+    """Return all pairs of gene and expression encoders, the same in everything else.
+
+    Parameters
+    ----------
+    preset
+        As in `scenc.Model`.
+    gene_encoders, expression_encoders
+        Which ones; by default the paper's two and four.
+    controls
+        Whether to add, to ``"hard"`` and ``"log"`` where these are asked for, hard bins with
+        global edges of x~ and log bins of x~; or the gene encoders to add them to. The target x~
+        contains a cell's depth, which quantile bins within a cell and logs of raw counts hide and
+        raw and soft encodings show. The controls show it and bin all the same: they tell what
+        binning loses in resolution from what it loses in depth.
+    model, training, objective
+        Settings that all share; see `Encoding`.
+
+    Raises
+    ------
+    ValueError
+        An encoder is unknown.
+
+    Examples
+    --------
+    >>> from scenc.benchmark import grid
+    >>> [encoding.title() for encoding in grid(gene_encoders=["learned"], controls=True)]
+    ['learned + raw', 'learned + hard', 'learned + log', 'learned + soft', \
+'learned + hard (global edges)', 'learned + log (of x~)']
+    """
+    encodings = [
+        Encoding(genes, expression, preset, dict(model or {}), dict(training or {}), objective)
+        for genes in gene_encoders
+        for expression in expression_encoders
+    ]
+    with_controls = gene_encoders if controls is True else (controls or ())
+    for genes in with_controls:
+        choose(genes, gene_encoders, "controls: a gene encoder of the grid")
+    controlled = [
+        _control(encoding)
+        for encoding in encodings
+        if encoding.gene_encoder in with_controls and encoding.expression_encoder in _CONTROLS
+    ]
+    return [*encodings, *controlled]
+
+
+def _control(encoding: Encoding) -> Encoding:
+    """Return the same encoding, shown the depth."""
+    remark, change = _CONTROLS[encoding.expression_encoder]
+    return replace(encoding, model={**encoding.model, **change}, kind="control", remark=remark)
+
+
+def _trainer_names(model: type[Any]) -> list[str]:
+    """Return what `Model.train` takes beside a `TrainConfig`, less what the benchmark decides."""
+    parameters = inspect.signature(model.train).parameters
+    ours = {"self", "overrides", "enable_progress_bar", "callbacks", "datamodule"}
+    return [name for name in parameters if name not in ours]

@@ -1,0 +1,1 @@
+"""How a benchmark is computed: jobs under the key of all they depend on."""

@@ -1,0 +1,156 @@
+"""From what jobs left in the store to the tidy tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scenc.benchmark.jobs._train_model import CURVES as CURVES_FILE
+from scenc.results import CURVES, JOBS, SCORES, Results
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scenc.benchmark.entries._entries import Entry
+    from scenc.benchmark.jobs._jobs import Job
+    from scenc.benchmark.jobs._store import Store
+
+METRICS = (
+    *("batch_correction", "ilisi", "graph_connectivity", "batch_asw"),
+    *("bio_preservation", "label_asw", "clisi", "nmi", "ari"),
+    *("isolated_labels_f1", "isolated_labels_asw", "accuracy", "macro_f1", "reconstruction_mse"),
+)
+
+_CURVE_NAMES = {"train_loss": "reconstruction_loss_train"}
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a job is.
+
+    Attributes
+    ----------
+    status
+        ``"done"``, ``"diverged"``, ``"failed"`` or ``"pending"``.
+    reason
+        Why it failed or diverged.
+    record
+        What it says of itself, if it has finished.
+    """
+
+    status: str
+    reason: str
+    record: Mapping[str, Any]
+
+
+def job_states(jobs: Sequence[Job], store: Store) -> dict[str, State]:
+    """Return how far each job is, by key; what needs a failed job has failed too."""
+    states: dict[str, State] = {}
+    names: dict[str, str] = {}
+    for job in jobs:
+        names.setdefault(job.key, job.name)
+        if (record := store.record(job.key)) is not None:
+            states[job.key] = State(record["status"], record["reason"], record)
+        elif failed := [key for key in job.needs if states[key].status == "failed"]:
+            reason = f"{names[failed[0]]} failed: {states[failed[0]].reason}"
+            states[job.key] = State("failed", reason, {})
+        elif failure := store.failure(job.key):
+            states[job.key] = State("failed", str(failure.get("reason", "unknown")), {})
+        else:
+            states[job.key] = State("pending", "", {})
+    return states
+
+
+def collect(
+    jobs: Sequence[Job], entries: Sequence[Entry], store: Store, run: dict[str, Any]
+) -> Results:
+    """Return the tables of what has been done so far."""
+    states = job_states(jobs, store)
+    of = {entry.name: entry for entry in entries}
+    scores: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    for job in jobs:
+        if job.task == "score":
+            scores += _scores(job, of[job.entry], states)
+        elif job.task == "train" and "spec" in states[job.key].record:
+            curves += _curves(job, store)
+    return Results.from_tables(
+        pd.DataFrame(scores, columns=list(SCORES)),
+        pd.DataFrame(curves, columns=list(CURVES)),
+        pd.DataFrame([_job(job, states[job.key]) for job in jobs], columns=list(JOBS)),
+        run,
+    )
+
+
+def _scores(job: Job, entry: Entry, states: Mapping[str, State]) -> list[dict[str, Any]]:
+    """Return one row per metric; none while it is not known whether there will be scores."""
+    state, embedded = states[job.key], states[job.needs[0]].record
+    if state.status == "pending":
+        return []
+    row = {
+        "encoding": entry.name,
+        "kind": entry.kind,
+        "gene_encoder": entry.gene_encoder,
+        "expression_encoder": entry.expression_encoder,
+        "dataset": job.dataset,
+        "seed": job.seed,
+    }
+    values = dict(state.record.get("scores", {}))
+    reasons = dict(state.record.get("reasons", {}))
+    if entry.gene_encoder is None:
+        reasons["reconstruction_mse"] = _no_reconstruction(entry)
+    else:
+        values["reconstruction_mse"] = embedded.get("reconstruction_mse")
+    rows = []
+    for metric in METRICS:
+        value = values.get(metric)
+        reason = reasons.get(metric, state.reason) if value is None else ""
+        rows.append(
+            {**row, "metric": metric, "value": np.nan if value is None else value, "reason": reason}
+        )
+    return rows
+
+
+def _no_reconstruction(entry: Entry) -> str:
+    if entry.encoding is not None:
+        return "an untrained model has not learned to predict expression"
+    return f"{entry.name} does not predict masked expression"
+
+
+def _curves(job: Job, store: Store) -> list[dict[str, Any]]:
+    path = store.folder(job.key) / CURVES_FILE
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    per_epoch = found["steps_per_epoch"]
+    return [
+        {
+            "encoding": job.entry,
+            "seed": job.seed,
+            "metric": _CURVE_NAMES.get(name, name),
+            "epoch": (step + 1) / per_epoch if per_epoch else np.nan,
+            "step": step,
+            "value": np.nan if value is None else value,
+        }
+        for name, curve in found["curves"].items()
+        for step, value in zip(curve["step"], curve["value"], strict=True)
+    ]
+
+
+def _job(job: Job, state: State) -> dict[str, Any]:
+    return {
+        "job": job.name,
+        "task": job.task,
+        "encoding": job.entry,
+        "dataset": job.dataset,
+        "seed": job.seed,
+        "status": state.status,
+        "reason": state.reason,
+        "diverged_step": state.record.get("diverged_step"),
+        "seconds": state.record.get("seconds", np.nan),
+        "peak_memory_mb": state.record.get("peak_memory_mb") or np.nan,
+    }

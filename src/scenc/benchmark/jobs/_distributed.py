@@ -1,0 +1,65 @@
+"""Training of one model by several processes of this machine, under Lightning's DDP.
+
+Lightning starts the other processes by running the same program again, so the program must do
+nothing but train: it is this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from scenc.benchmark.jobs._store import Store, write_json
+from scenc.benchmark.jobs._train_model import is_first_process, train_model
+
+_SPEC, _OUTCOME = "spec.json", "outcome.json"
+
+
+def train_in_processes(spec: dict[str, Any], store: Store, folder: Path) -> dict[str, Any]:
+    """Do a training job in processes of its own; the arguments are those of `train_model`.
+
+    Raises
+    ------
+    RuntimeError
+        They failed; the message is the last they said.
+    """
+    import torch
+
+    write_json(folder / _SPEC, spec)
+    command = [
+        sys.executable,
+        "-m",
+        "scenc.benchmark.jobs._distributed",
+        str(store.root),
+        str(folder),
+    ]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **threads}
+    )
+    if done.returncode != 0 or not (folder / _OUTCOME).is_file():
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        raise RuntimeError(
+            f"training in {spec['settings']['training']['devices']} processes failed: "
+            f"{said[-1] if said else f'exit code {done.returncode}'}"
+        )
+    outcome: dict[str, Any] = json.loads((folder / _OUTCOME).read_text(encoding="utf-8"))
+    for name in (_SPEC, _OUTCOME):
+        (folder / name).unlink()
+    return outcome
+
+
+def main(root: str, folder: str) -> None:
+    """Train as one of the processes; the first leaves the model and what there is to say."""
+    spec = json.loads((Path(folder) / _SPEC).read_text(encoding="utf-8"))
+    found = train_model(spec, Store(root), Path(folder))
+    if is_first_process():
+        write_json(Path(folder) / _OUTCOME, found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

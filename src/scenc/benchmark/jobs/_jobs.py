@@ -1,0 +1,151 @@
+"""The cells of the grid: what has to be done, in which order, under which key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from scenc.benchmark.entries._fingerprint import FORMAT, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from scenc.benchmark.entries._entries import Entry
+    from scenc.benchmark.jobs._prepare import Prepared
+
+Task = Literal["train", "embed", "score"]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One thing to do, with all it needs to be done anywhere.
+
+    Attributes
+    ----------
+    task
+        ``"train"``, ``"embed"`` or ``"score"``.
+    entry, dataset, seed
+        Which encoding, on which evaluation set (None in training), with which seed.
+    key
+        SHA-256 of all that the result depends on.
+    needs
+        Keys of the jobs whose results it reads.
+    spec
+        What to do, as plain values.
+    method
+        The object to fit, for methods that are not scenc's.
+    """
+
+    task: Task
+    entry: str
+    dataset: str | None
+    seed: int
+    key: str
+    needs: tuple[str, ...]
+    spec: dict[str, Any]
+    method: Any = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What the job is called in tables; unique."""
+        return "/".join([self.task, self.entry, *([self.dataset] if self.dataset else []),
+                         str(self.seed)])  # fmt: skip
+
+    def __str__(self) -> str:
+        on = f" on {self.dataset}" if self.dataset else ""
+        return f"{self.task} {self.entry}{on}, seed {self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What all jobs have in common.
+
+    Attributes
+    ----------
+    entries
+        What is compared.
+    training
+        The training data; None if nothing is trained on them.
+    evaluation
+        The evaluation sets, by name.
+    min_cells
+        Of each evaluation set.
+    seeds
+        The seeds.
+    vectors
+        Fingerprint of the pretrained gene vectors; None: there are none.
+    scoring
+        Which scores are wanted, and how.
+    versions
+        Versions of what results depend on.
+    """
+
+    entries: Sequence[Entry]
+    training: Prepared | None
+    evaluation: Mapping[str, Prepared]
+    min_cells: Mapping[str, int]
+    seeds: Sequence[int]
+    vectors: str | None
+    scoring: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs, each after those it needs; one seed of everything before the next."""
+        return [
+            job for seed in self.seeds for entry in self.entries for job in self._row(entry, seed)
+        ]
+
+    def _row(self, entry: Entry, seed: int) -> Iterable[Job]:
+        train = None if entry.fits_evaluation else self._train(entry, seed)
+        if train is not None:
+            yield train
+        for dataset in self.evaluation:
+            embed = self._embed(entry, dataset, seed, train)
+            yield embed
+            yield self._score(entry, dataset, seed, embed)
+
+    def _train(self, entry: Entry, seed: int) -> Job:
+        assert self.training is not None
+        spec: dict[str, Any] = {"settings": entry.settings(seed), "data": self.training.content}
+        if entry.needs_vectors:
+            spec["vectors"] = self.vectors
+        where: dict[str, Any] = {"file": self.training.content}
+        if not entry.keeps_fit:
+            spec["embeds"] = sorted({cells.content for cells in self.evaluation.values()})
+        return self._job("train", entry, None, seed, (), spec, where)
+
+    def _embed(self, entry: Entry, dataset: str, seed: int, train: Job | None) -> Job:
+        cells = self.evaluation[dataset]
+        where = {"file": cells.content}
+        # To embed, our own models look at nothing but counts.
+        data = cells.content if entry.encoding is None else cells.counts
+        if train is None:
+            spec = {"settings": entry.settings(seed), "data": data}
+            return self._job("embed", entry, dataset, seed, (), spec, where)
+        spec = {"model": train.key, "data": data}
+        return self._job("embed", entry, dataset, seed, (train.key,), spec, where)
+
+    def _score(self, entry: Entry, dataset: str, seed: int, embed: Job) -> Job:
+        cells = self.evaluation[dataset]
+        scoring = {**self.scoring, "min_cells": self.min_cells[dataset]}
+        spec = {"embedding": embed.key, "data": cells.content, "scoring": scoring}
+        where = {"file": cells.content}
+        return self._job("score", entry, dataset, seed, (embed.key,), spec, where)
+
+    def _job(
+        self,
+        task: Task,
+        entry: Entry,
+        dataset: str | None,
+        seed: int,
+        needs: tuple[str, ...],
+        spec: dict[str, Any],
+        where: dict[str, Any],
+    ) -> Job:
+        """Make a job; `where` says where data are, which results do not depend on."""
+        versions = dict(self.versions)
+        depends = {"format": FORMAT, "task": task, "seed": seed, "versions": versions, **spec}
+        ours = entry.encoding is not None
+        spec = {**spec, "versions": versions, "where": where, "scenc": ours}
+        method = None if ours or task == "score" else entry.method
+        return Job(task, entry.name, dataset, seed, digest(depends), needs, spec, method)

@@ -1,0 +1,239 @@
+"""Data as jobs see them: counts, gene names, batches and labels, under their fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from scenc._arguments import choose
+from scenc.benchmark.entries._fingerprint import counts_fingerprint, digest, groups_fingerprint
+from scenc.benchmark.entries._sets import source_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scenc.benchmark.entries._sets import EvaluationSet, Source, TrainingSet
+    from scenc.data.counts import Csr
+
+    type Keep = Callable[[str, AnnData], object]
+
+BATCH, LABEL = "batch", "label"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Cells that were read, checked and kept; they themselves are on disk.
+
+    Attributes
+    ----------
+    counts
+        Fingerprint of the counts and gene names.
+    content
+        Fingerprint of those, batches and labels: the name of the file.
+    n_cells, n_genes, n_batches, n_labels
+        Their numbers; ``n_cells`` and ``n_genes`` are None where the file is not there yet.
+    genes_per_cell
+        Number of expressed genes of each cell, shape ``(n_cells,)``.
+    """
+
+    counts: str
+    content: str
+    n_cells: int | None
+    n_genes: int | None
+    n_batches: int
+    n_labels: int
+    genes_per_cell: NDArray[np.int64]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What there is of what, in numbers."""
+        return {
+            "n_cells": self.n_cells,
+            "n_genes": self.n_genes,
+            "n_batches": self.n_batches,
+            "n_labels": self.n_labels,
+        }
+
+
+def prepare_evaluation(given: EvaluationSet, name: str, keep: Keep) -> Prepared:
+    """Read, check and keep an evaluation set.
+
+    Parameters
+    ----------
+    given, name
+        The set.
+    keep
+        Is given the fingerprint and the cells, counts as canonical CSR in X, ``batch`` and
+        ``label`` (where there are any) in obs.
+
+    Raises
+    ------
+    ValueError, TypeError, FileNotFoundError
+        What is wrong, and in which set.
+    """
+    columns = {LABEL: given.label_key, BATCH: given.batch_key}
+    where = f"evaluation set {name!r} ({source_name(given.data)})"
+    return _kept(_read(given.data, given.layer, given.gene_ids, columns, where), keep)
+
+
+def prepare_training(given: TrainingSet, keep: Keep) -> Prepared:
+    """Read, check, join and keep training data; as `prepare_evaluation`."""
+    names = [source_name(source, i) for i, source in enumerate(given.sources)]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({i + 1})" for i, name in enumerate(names)]
+    columns = {BATCH: given.batch_key}
+    parts = [
+        _read(source, given.layer, given.gene_ids, columns, f"training data {name}")
+        for source, name in zip(given.sources, names, strict=True)
+    ]
+    return _kept(parts[0] if len(parts) == 1 else _join(parts, names), keep)
+
+
+def not_there(n_cells: int | None) -> Prepared:
+    """Stand in for data that are not there yet, where only estimates are asked for."""
+    return Prepared("", "", n_cells, None, 0, 0, np.zeros(0, np.int64))
+
+
+def missing_files(sources: Iterable[Source]) -> list[Path]:
+    """Return the files that are not there."""
+    paths = [Path(source) for source in sources if isinstance(source, str | PathLike)]
+    return [path for path in paths if not path.is_file()]
+
+
+def _kept(adata: AnnData, keep: Keep) -> Prepared:
+    counts = counts_fingerprint(adata.X, adata.var_names)
+    content = digest([counts, groups_fingerprint(adata.obs)])
+    keep(content, adata)
+    n_groups = {
+        name: int(adata.obs[name].nunique()) if name in adata.obs else 0 for name in (BATCH, LABEL)
+    }
+    return Prepared(
+        counts, content, adata.n_obs, adata.n_vars, n_groups[BATCH], n_groups[LABEL],
+        np.diff(adata.X.indptr).astype(np.int64),
+    )  # fmt: skip
+
+
+def _read(
+    source: Source,
+    layer: str | None,
+    gene_ids: str | None,
+    columns: dict[str, str | None],
+    where: str,
+) -> AnnData:
+    """Return a new AnnData with nothing but counts, genes and the columns asked for."""
+    from anndata import AnnData
+
+    from scenc.model._fields import gene_names, inspect_counts
+
+    adata = _open(source, where)
+    if layer == "raw" and "raw" not in adata.layers:
+        layer = None
+        adata = adata if adata.raw is None else _with_raw(adata)
+    try:
+        inspect_counts(adata, layer, gene_ids)
+        names = gene_names(adata, gene_ids)
+        obs = _columns(adata, columns)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where}: {error.args[0] if error.args else error}") from error
+    matrix = _canonical(adata.X if layer is None else adata.layers[layer])
+    return AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=names.to_numpy(dtype=object)))
+
+
+def _open(source: Source, where: str) -> AnnData:
+    import anndata
+
+    if not isinstance(source, str | PathLike):
+        if not isinstance(source, anndata.AnnData):
+            raise TypeError(
+                f"{where} is a {type(source).__name__}; give an AnnData or the path of an .h5ad "
+                "file."
+            )
+        return source.to_memory() if source.isbacked else source
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"{where}: there is no file {path}.")
+    try:
+        return anndata.read_h5ad(path)
+    except Exception as error:
+        raise ValueError(f"{where}: {path} cannot be read as an .h5ad file: {error}") from error
+
+
+def _with_raw(adata: AnnData) -> AnnData:
+    from anndata import AnnData
+
+    return AnnData(X=adata.raw.X, obs=adata.obs, var=adata.raw.var)
+
+
+def _columns(adata: AnnData, columns: dict[str, str | None]) -> pd.DataFrame:
+    obs = pd.DataFrame(index=pd.RangeIndex(adata.n_obs).astype(str))
+    for name, column in columns.items():
+        if column is None:
+            continue
+        if column not in adata.obs:
+            choose(column, list(adata.obs), f"obs has no such column; the {name} key")
+        values = adata.obs[column].reset_index(drop=True)
+        missing = values.isna().to_numpy()
+        texts = values.astype(str).to_numpy(dtype=object)
+        categories = sorted(set(texts[~missing]))
+        if not categories:
+            raise ValueError(f"obs[{column!r}] holds no {name}: all its values are missing.")
+        obs[name] = pd.Categorical(np.where(missing, None, texts), categories=categories)
+    return obs
+
+
+def _canonical(matrix: Any) -> Csr:
+    """Return counts as float32 CSR, columns in order, without zeros or entries that stand twice."""
+    if not sp.issparse(matrix) and not isinstance(matrix, np.ndarray):
+        matrix = matrix.to_memory() if hasattr(matrix, "to_memory") else np.asarray(matrix)
+    csr = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
+    csr.sum_duplicates()
+    csr.eliminate_zeros()
+    return csr
+
+
+def _join(parts: list[AnnData], names: list[str]) -> AnnData:
+    """Return all cells over the union of genes, each gene under one name."""
+    import anndata
+
+    joined = anndata.concat(
+        {str(i): _harmonised(part) for i, part in enumerate(parts)},
+        join="outer",
+        fill_value=0,
+        index_unique="-",
+    )
+    if BATCH in parts[0].obs:
+        texts = np.concatenate(
+            [
+                [f"{name}: {batch}" for batch in part.obs[BATCH].astype(str)]
+                for part, name in zip(parts, names, strict=True)
+            ]
+        )
+    else:
+        texts = np.repeat(names, [part.n_obs for part in parts])
+    obs = pd.DataFrame(index=pd.RangeIndex(joined.n_obs).astype(str))
+    obs[BATCH] = pd.Categorical(texts.astype(object))
+    var = pd.DataFrame(index=joined.var_names.to_numpy(dtype=object))
+    return anndata.AnnData(X=_canonical(joined.X), obs=obs, var=var)
+
+
+def _harmonised(part: AnnData) -> AnnData:
+    """Return the counts by canonical gene, adding up columns that mean the same one."""
+    from anndata import AnnData
+
+    from scenc.genes import harmonize
+
+    canonical = harmonize(part.var_names).canonical.astype(str)
+    genes, positions = np.unique(canonical, return_inverse=True)
+    n_columns = len(canonical)
+    ones = np.ones(n_columns, np.float32)
+    merge = sp.csr_matrix((ones, (np.arange(n_columns), positions)), (n_columns, len(genes)))
+    return AnnData(X=sp.csr_matrix(part.X @ merge), var=pd.DataFrame(index=genes.astype(object)))

@@ -1,0 +1,112 @@
+"""Train one of our models for a job, and say how it went."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from scenc.benchmark.jobs._divergence import find_divergence
+from scenc.benchmark.jobs._prepare import BATCH
+from scenc.benchmark.jobs._store import write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scenc.benchmark.jobs._store import Store
+    from scenc.model import Model
+
+_VALIDATION = ("validation_loss", "reconstruction_loss_validation")
+MODEL, CURVES = "model", "curves.json"
+
+
+def train_model(spec: dict[str, Any], store: Store, folder: Path) -> dict[str, Any]:
+    """Train a scenc model and save it with its curves.
+
+    Parameters
+    ----------
+    spec
+        Of a training job.
+    store
+        Where the data are.
+    folder
+        Where to leave the model.
+    """
+    from scenc.train import NonFiniteLossError
+
+    settings = spec["settings"]
+    model = _make_model(spec, store)
+    record: dict[str, Any] = {"n_parameters": _n_parameters(model)}
+    stopped = None
+    if settings["training"] is not None:
+        try:
+            model.train(**settings["training"], enable_progress_bar=False)
+        except NonFiniteLossError as error:
+            stopped = error.step
+    else:
+        model.is_trained = True
+    if not is_first_process():
+        return record
+    curves = _curves(model)
+    write_json(folder / CURVES, curves)
+    record |= _say_divergence(curves, stopped, bool(model.is_trained))
+    if model.is_trained:
+        model.save(folder / MODEL)
+    return record
+
+
+def is_first_process() -> bool:
+    """Whether this is rank 0, or the only one."""
+    import torch.distributed as dist
+
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
+def _make_model(spec: dict[str, Any], store: Store) -> Model:
+    from scenc.genes import ProteinEmbeddings
+    from scenc.model import Model
+
+    settings = spec["settings"]
+    adata = store.read_data(spec["where"]["file"])
+    Model.setup_anndata(adata, batch_key=BATCH if BATCH in adata.obs else None)
+    vectors = None
+    if "vectors" in spec:
+        vectors = ProteinEmbeddings.load(store.data / f"vectors-{spec['vectors']}.safetensors")
+    return Model(adata, preset=settings["preset"], protein_embeddings=vectors, **settings["model"])
+
+
+def _n_parameters(model: Model) -> int:
+    return sum(weight.numel() for weight in model.module.parameters() if weight.requires_grad)
+
+
+def _curves(model: Model) -> dict[str, Any]:
+    """Return what was recorded in training: for each name, steps and values."""
+    curves: dict[str, Any] = {}
+    for name, frame in (model.history or {}).items():
+        values = frame.iloc[:, 0].astype(float)
+        curves[name] = {
+            "step": values.index.astype(int).tolist(),
+            "value": [value if math.isfinite(value) else None for value in values.tolist()],
+        }
+    if model.train_indices is not None and model.train_config is not None:
+        config = model.train_config
+        batches = math.ceil(len(model.train_indices) / config.batch_size)
+        steps = math.ceil(batches / config.accumulate_grad_batches)
+        return {"steps_per_epoch": steps, "curves": curves}
+    return {"steps_per_epoch": None, "curves": curves}
+
+
+def _say_divergence(
+    curves: dict[str, Any], stopped: int | None, has_weights: bool
+) -> dict[str, Any]:
+    """Return status, reason and step of a training."""
+    if stopped is not None:
+        kept = "the best weights before it" if has_weights else "nothing: no validation came first"
+        reason = f"the training loss was NaN or infinite at step {stopped}; kept: {kept}"
+        return {"status": "diverged", "reason": reason, "diverged_step": stopped}
+    # The one that chooses the best weights.
+    names = [name for name in _VALIDATION if name in curves["curves"]]
+    curve = curves["curves"][names[0]] if names else {"step": [], "value": []}
+    found = find_divergence(curve["step"], curve["value"])
+    if found is None:
+        return {"status": "done", "reason": "", "diverged_step": None}
+    return {"status": "diverged", "reason": str(found), "diverged_step": found.step}

@@ -1,0 +1,202 @@
+"""What a run found, as tables of the page."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from scenc.benchmark.report._published import NAMES, TRAINING_MSE
+from scenc.benchmark.report._table import Cell, Table, interval, number, score, text
+from scenc.pl._looks import looks
+from scenc.results import NOWHERE, Results, summarise, title
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from scenc.results import Summary
+
+MAIN = ("batch_correction", "bio_preservation", "accuracy", "macro_f1", TRAINING_MSE)
+_LOWER_IS_BETTER = (TRAINING_MSE, "reconstruction_mse")
+_TRAINING = "(training)"
+
+
+def with_training_error(results: Results) -> Results:
+    """Return the results with the lowest validation error of each training as one more metric."""
+    lowest = results.minimum_loss()[["encoding", "seed", "value"]]
+    lowest = lowest.merge(results.encodings, on="encoding", how="inner")
+    lowest = lowest.assign(dataset=_TRAINING, metric=TRAINING_MSE, reason="")
+    scores = pd.concat([results.scores, lowest]) if len(lowest) else results.scores
+    return Results.from_tables(scores, results.curves, results.jobs, results.run)
+
+
+def named(metric: str) -> str:
+    """Return what a metric is called on the page."""
+    return NAMES.get(metric) or title(metric)
+
+
+def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Table:
+    """Return mean and standard deviation over data sets, encodings x metrics."""
+    scores = results.scores
+    columns = {metric: summarise(scores, metric) for metric in metrics}
+    columns = {metric: column for metric, column in columns.items() if column}
+    best = {metric: _best(column, metric) for metric, column in columns.items()}
+    kinds = dict(zip(results.encodings["encoding"], results.encodings["kind"], strict=True))
+    rows = []
+    for name in looks(scores):
+        row = [text(name), text(kinds[name])]
+        for metric, column in columns.items():
+            found = column.get(name, NOWHERE)
+            note = f"({found.n} of {found.of})" if 0 < found.n < found.of else ""
+            mark = "best" if not note and found.mean == best[metric] else ""
+            row.append(score(found.mean, found.sd, note, mark))
+        rows.append(row)
+    return Table(
+        caption=caption,
+        heads=["encoding", "kind", *map(named, columns)],
+        rows=rows,
+        note="Means over data sets of the means over seeds, ± one standard deviation over data "
+        "sets; of a single data set, and of training, over seeds. Bold: the best mean of a column, "
+        "certain or not. A note such as (4 of 6): defined on four of six data sets only, and not "
+        "to be compared with means over all.",
+    )
+
+
+def _best(column: Mapping[str, Summary], metric: str) -> float:
+    means = [found.mean for found in column.values() if found.n == found.of > 0]
+    return (min if metric in _LOWER_IS_BETTER else max)(means, default=math.nan)
+
+
+def dataset_table(results: Results) -> Table:
+    """Return means over seeds, one row for each encoding and data set."""
+    table = results.per_dataset()
+    table = table[table["dataset"] != _TRAINING]
+    metrics = list(dict.fromkeys(table["metric"]))
+    values = {
+        (name, dataset, metric): (value, std)
+        for name, dataset, metric, value, std in zip(
+            table["encoding"], table["dataset"], table["metric"], table["value"], table["std"],
+            strict=True,
+        )
+    }  # fmt: skip
+    there = {(name, dataset) for name, dataset, _ in values}
+    rows = [
+        [text(name), text(dataset)]
+        + [score(*values.get((name, dataset, metric), (math.nan, math.nan))) for metric in metrics]
+        for name in looks(results.scores)
+        for dataset in dict.fromkeys(table["dataset"])
+        if (name, dataset) in there
+    ]
+    return Table(
+        caption="Every score on every data set",
+        heads=["encoding", "data set", *map(named, metrics)],
+        rows=rows,
+        note="Means over seeds, ± one standard deviation over seeds.",
+    )
+
+
+def difference_table(intervals: pd.DataFrame, caption: str) -> Table:
+    """Return differences with their intervals."""
+    rows = [
+        [
+            text(row["comparison"]),
+            text(row["within"]),
+            text(named(row["metric"])),
+            number(row["a"], ".3f"),
+            number(row["b"], ".3f"),
+            interval(row["difference"], row["low"], row["high"]),
+            interval(row["relative"], row["relative_low"], row["relative_high"], percent=True),
+            number(row["n_datasets"]),
+            number(row["n_seeds"]),
+        ]
+        for row in intervals.to_dict("records")
+    ]
+    return Table(
+        caption=caption,
+        heads=[
+            "a over b",
+            "within",
+            "score",
+            "a",
+            "b",
+            "a - b",
+            "relative to b",
+            "data sets",
+            "seeds",
+        ],
+        rows=rows,
+        note="Intervals hold the middle 95 % of a paired bootstrap over data sets and seeds. Bold: "
+        "the interval leaves zero out. With few data sets or seeds intervals are rough, and with "
+        "many comparisons some leave zero out by chance.",
+    )
+
+
+def trouble_table(jobs: pd.DataFrame) -> Table:
+    """Return what diverged and what failed; of failures that follow from another, the first."""
+    order = {"diverged": 0, "failed": 1}
+    found = jobs[jobs["status"].isin(order)]
+    found = found[~found["reason"].str.contains(r"^(?:train|embed)/.* failed: ", regex=True)]
+    found = found.sort_values("status", key=lambda status: status.map(order), kind="stable")
+    rows = [
+        [
+            Cell(row["status"], row["status"], row["status"]),
+            text(row["task"]),
+            text(row["encoding"]),
+            text(row["dataset"]),
+            number(row["seed"]),
+            number(None if pd.isna(row["diverged_step"]) else row["diverged_step"]),
+            text(row["reason"], "wrap"),
+        ]
+        for row in found.to_dict("records")
+    ]
+    return Table(
+        caption="Trainings that diverged and jobs that failed",
+        heads=["what", "task", "encoding", "data set", "seed", "at step", "reason"],
+        rows=rows,
+    )
+
+
+def undefined_table(scores: pd.DataFrame, jobs: pd.DataFrame) -> Table:
+    """Return why scores are undefined, other than by failed jobs."""
+    failed = {*jobs.loc[jobs["status"] == "failed", "reason"]}
+    found = scores[scores["value"].isna() & ~scores["reason"].isin(failed)]
+    rows = []
+    for reason, group in found.groupby("reason", sort=False):
+        metrics = _list(map(named, dict.fromkeys(group["metric"])))
+        rows.append(
+            [
+                text(reason or "no reason given", "wrap"),
+                text(metrics, "wrap"),
+                text(_list(dict.fromkeys(group["dataset"])), "wrap"),
+                text(_list(dict.fromkeys(group["encoding"])), "wrap"),
+                number(len(group)),
+            ]
+        )
+    return Table(
+        caption="Scores that are undefined, and why",
+        heads=["reason", "scores", "data sets", "encodings", "how many"],
+        rows=rows,
+    )
+
+
+def cost_table(jobs: pd.DataFrame) -> Table:
+    """Return what each encoding took: seconds by task, and the most memory."""
+    rows = []
+    for name, group in jobs.groupby("encoding", sort=False):
+        row = [text(name)]
+        for task in ("train", "embed", "score"):
+            row.append(number(group.loc[group["task"] == task, "seconds"].sum(min_count=1)))
+        rows.append([*row, number(group["peak_memory_mb"].max())])
+    return Table(
+        caption="Time and memory",
+        heads=["encoding", "training, s", "embedding, s", "scoring, s", "peak memory, MB"],
+        rows=rows,
+        note="Seconds summed over seeds and data sets.",
+    )
+
+
+def _list(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

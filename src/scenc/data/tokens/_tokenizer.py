@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numba import njit
+
+from scenc.data.tokens._batch import TokenBatch
+from scenc.data.tokens._csr import add, as_type, copy, copy_known
+from scenc.data.tokens._distinct import N_SLOTS, log_sum, number_values, quantile_edges, slots_of
+from scenc.data.tokens._subsample import END, digest, find_limit, keep_top, place, random_keys
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_array, csr_matrix
+
+    from scenc.data.tokens._csr import GeneRows
+
+
+# Most cells have no more distinct counts than this.
+_FEW_VALUES = 32
+# A part of a batch has at least this many cells, and padding of at most about this share.
+_MIN_PART, _SHRINK = 16, 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """Turn rows of counts into token batches (eq. 1-3).
+
+    Parameters
+    ----------
+    context
+        Largest number of genes a cell keeps; ``None`` keeps all of them.
+    target_sum
+        c_norm of eq. 2: x~ = log(1 + x / sum(x) * target_sum), the sum over the cell's genes of the
+        vocabulary, and those that count for the depth only.
+    mask_fraction
+        Share of a cell's tokens to mask. A cell with any token has at least one masked, unless the
+        share is 0.
+    quantile_bins
+        Number of per-cell quantile bins to compute (eq. 14); 0 computes none.
+    draw
+        Which genes a cell with more than `context` keeps: a uniform draw (``"random"``) or the
+        highest counts, ties broken at random (``"top"``).
+    totals
+        Whether to sum up each cell's x~, which pooling by expression needs.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> counts = sp.csr_matrix(np.array([[1, 0, 3], [0, 2, 0]], dtype="float32"))
+    >>> batch = Tokenizer(target_sum=4)(counts, rows=np.array([0, 1]), gene_map=np.arange(3))
+    >>> batch.genes.tolist(), batch.lengths.tolist()
+    ([[0, 2], [1, 0]], [2, 1])
+    """
+
+    context: int | None = None
+    target_sum: float = 1e4
+    mask_fraction: float = 0.0
+    quantile_bins: int = 0
+    draw: Literal["random", "top"] = "random"
+    totals: bool = False
+
+    def __post_init__(self) -> None:
+        if self.context is not None and self.context < 1:
+            raise ValueError(f"context must be at least 1 (or None), got {self.context}.")
+        if not 0 <= self.mask_fraction <= 1:
+            raise ValueError(f"mask_fraction must lie in [0, 1], got {self.mask_fraction}.")
+        if not self.target_sum > 0:
+            raise ValueError(f"target_sum must be positive, got {self.target_sum}.")
+        if self.draw not in ("random", "top"):
+            raise ValueError(f"draw must be 'random' or 'top', got {self.draw!r}.")
+
+    def __call__(
+        self,
+        counts: csr_matrix | csr_array,
+        rows: NDArray[np.int64],
+        gene_map: NDArray[np.int64],
+        seed: int = 0,
+    ) -> TokenBatch:
+        """Tokenise rows of a sparse matrix.
+
+        Parameters
+        ----------
+        counts
+            Raw counts, cells x genes.
+        rows
+            Rows to read, shape ``(n_cells,)``.
+        gene_map
+            Vocabulary index of each column, `UNKNOWN` where the vocabulary lacks it, `COUNTED`
+            where the column counts for the depth nevertheless; shape ``(n_genes,)``.
+        seed
+            Seed of the draw and of the mask.
+
+        Raises
+        ------
+        ValueError
+            The matrix has columns without a place in `gene_map`.
+        IndexError
+            It does not have the rows.
+        """
+        own = counts.indptr, counts.indices, counts.data
+        made = self._make(*own, np.zeros(0), gene_map, False, rows, seed)
+        if made is None:
+            raise ValueError(f"Counts have columns beyond the {len(gene_map)} that there are.")
+        return made
+
+    def tokens(self, counts: GeneRows, rows: NDArray[np.int64], seed: int = 0) -> TokenBatch:
+        """Tokenise rows that are over the vocabulary already.
+
+        Parameters
+        ----------
+        counts
+            Raw counts, cells x vocabulary.
+        rows
+            Rows to read, shape ``(n_cells,)``.
+        seed
+            Seed of the draw and of the mask.
+        """
+        depths = np.zeros(0) if counts.depths is None else counts.depths
+        made = self._make(*counts[:3], depths, np.zeros(0, np.int64), True, rows, seed)
+        assert made is not None
+        return made
+
+    def _make(
+        self,
+        indptr: NDArray[Any],
+        indices: NDArray[Any],
+        data: NDArray[Any],
+        depths: NDArray[np.float64],
+        gene_map: NDArray[np.int64],
+        as_stored: bool,
+        rows: NDArray[np.int64],
+        seed: int,
+    ) -> TokenBatch | None:
+        """Make a batch; ``None`` if `gene_map` does not have all columns."""
+        # Compiled code would read whatever stands there.
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(indptr) - 1:
+            raise IndexError(f"There are rows from 0 to {len(indptr) - 2} only.")
+        out: tuple[Any, ...] = _tokenize(
+            indptr,
+            indices,
+            data,
+            depths,
+            gene_map,
+            as_stored,
+            rows,
+            np.iinfo(np.int64).max if self.context is None else self.context,
+            float(self.target_sum),
+            float(self.mask_fraction),
+            self.quantile_bins,
+            self.draw == "top",
+            self.totals,
+            np.uint64(seed % 2**64),
+        )
+        good, genes, value_index, normalized, raw, bins, lengths, n_masked, summed, totals = out
+        if not good:
+            return None
+        return TokenBatch(
+            genes=torch.from_numpy(genes),
+            value_index=torch.from_numpy(value_index),
+            normalized=torch.from_numpy(normalized),
+            counts=torch.from_numpy(raw),
+            quantile_bins=torch.from_numpy(bins) if self.quantile_bins else None,
+            lengths=torch.from_numpy(lengths),
+            n_masked=torch.from_numpy(n_masked),
+            cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
+            depths=torch.from_numpy(summed),
+            totals=torch.from_numpy(totals) if self.totals else None,
+            is_padded=bool((lengths < genes.shape[1]).any()),
+            max_masked=int(n_masked.max(initial=0)),
+            parts=_parts(lengths),
+        )
+
+
+def _parts(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
+    """Cut a batch where cells have become much shorter than the part they are in is wide."""
+    parts: list[tuple[int, int, int]] = []
+    start, width = 0, 1
+    for cell, length in enumerate(lengths.tolist()):
+        if cell - start >= _MIN_PART and length < _SHRINK * width:
+            parts.append((start, cell, width))
+            start, width = cell, 1
+        width = max(width, length)
+    return (*parts, (start, len(lengths), width))
+
+
+@njit(cache=True, nogil=True)
+def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the types
+    indptr,
+    indices,
+    data,
+    depths,
+    gene_map,
+    as_stored,
+    rows,
+    context,
+    target_sum,
+    mask_fraction,
+    n_bins,
+    top,
+    with_totals,
+    seed,
+):
+    """Make tokens of rows; whether all columns exist, and the arrays of a `TokenBatch`."""
+    n_cells = len(rows)
+    most = np.int64(1)
+    for row in rows:
+        most = max(most, np.int64(indptr[row + 1] - indptr[row]))
+    # Some of these may be of genes that are not known: then the batch is cut at the end.
+    room = min(most, np.int64(context))
+    # One array and not two: a block of this size is kept by malloc for the next batch, where taking
+    # smaller ones from the system anew takes as long as all else.
+    size = n_cells * room + 1
+    tokens = np.empty(2 * size, np.int32)
+    genes, value_index = tokens[:size], tokens[size:]
+    lengths = np.zeros(n_cells, np.int64)
+    n_masked = np.zeros(n_cells, np.int64)
+    summed = np.zeros(n_cells, np.float32)
+    totals = np.zeros(n_cells, np.float32)
+
+    # Value 0 exists in any batch, so that padding has something to point to.
+    n_values = 0
+    values = np.zeros(most + _FEW_VALUES * n_cells, np.float32)
+    scales = np.zeros(len(values), np.float64)
+    bins = np.zeros(len(values) if n_bins else 1, np.int64)
+
+    cell_genes = np.empty(most, np.int32)
+    cell_counts = np.empty(most, np.float32)
+    keys = np.empty(most, np.int32)
+    slots = np.empty(most, np.int32)
+    numbers = np.zeros(N_SLOTS + most, np.int64)
+
+    good = True
+    for cell in range(n_cells):
+        start, stop = indptr[rows[cell]], indptr[rows[cell] + 1]
+        if as_stored:
+            n = stop - start
+            own_genes = as_type(indices[start:stop], cell_genes)
+            own_counts = as_type(data[start:stop], cell_counts)
+            depth = depths[rows[cell]] if len(depths) else add(own_counts)
+        else:
+            n, depth = copy_known(
+                indices[start:stop], data[start:stop], gene_map, cell_genes, cell_counts
+            )
+            if n < 0:
+                good = False
+                break
+            own_genes, own_counts = cell_genes[:n], cell_counts[:n]
+        kept = min(n, context)
+        lengths[cell], summed[cell] = kept, depth
+        begin, end = cell * room, (cell + 1) * room
+        genes[begin + kept : end] = 0
+        value_index[begin + kept : end] = 0
+        if n == 0:
+            continue
+        own_keys = keys[:n]
+        n_slots = slots_of(own_counts, slots)
+        scale = target_sum / depth
+        if with_totals:
+            totals[cell] = log_sum(own_counts, slots[:n], n_slots, scale)
+        edges = quantile_edges(own_counts, n_bins)
+        if mask_fraction > 0:
+            n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))
+
+        drawn = 0 < n_masked[cell] < kept
+        if kept < n or drawn:
+            random_keys(own_genes, digest(own_genes, own_counts), seed, own_keys)
+            if kept < n and top:
+                keep_top(own_keys, own_genes, own_counts, kept)
+            last = find_limit(own_keys, own_genes, kept, 2) if kept < n else np.int32(END)
+            n_first = n_masked[cell] if drawn else 0
+            limit = find_limit(own_keys, own_genes, n_first, 1) if drawn else np.int32(0)
+            place(
+                own_keys, limit, last, n_first, own_genes, slots,
+                genes[begin : end + 1], value_index[begin : end + 1],
+            )  # fmt: skip
+        else:
+            copy(own_genes, genes[begin:])
+            copy(slots[:n], value_index[begin:])
+
+        if n_values + n > len(values):
+            values, scales = _doubled(values), _doubled(scales)
+            bins = _doubled(bins) if n_bins else bins
+        before = n_values
+        n_values = number_values(
+            own_counts, n_slots, value_index[begin : begin + kept], numbers, values, before
+        )
+        scales[before:n_values] = scale
+        if n_bins:
+            for i in range(before, n_values):
+                bins[i] = 1 + np.searchsorted(edges, np.float64(values[i]))
+
+    width = max(np.int64(1), lengths.max()) if n_cells else np.int64(1)
+    genes = _cut(genes, n_cells, room, width)
+    value_index = _cut(value_index, n_cells, room, width)
+    n_values = max(1, n_values)
+    normalized = np.empty(n_values, np.float32)
+    for i in range(n_values):
+        normalized[i] = np.log1p(values[i] * scales[i])
+    return (
+        good,
+        genes,
+        value_index,
+        normalized,
+        values[:n_values].copy(),
+        bins[:n_values].copy(),
+        lengths,
+        n_masked,
+        summed,
+        totals,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _doubled(array):  # type: ignore[no-untyped-def]
+    return np.concatenate((array, np.zeros_like(array)))
+
+
+@njit(cache=True, nogil=True)
+def _cut(flat, n_rows, room, width):  # type: ignore[no-untyped-def]
+    """Return rows of a flat array, cut to a width."""
+    rows = flat[: n_rows * room].reshape(n_rows, room)
+    return rows if width == room else rows[:, :width].copy()

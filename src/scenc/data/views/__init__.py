@@ -1,0 +1,11 @@
+"""Two views of a cell, or of a cell and its neighbour in another batch."""
+
+from scenc.data.views._thin import thin
+from scenc.data.views._views import Neighborhoods, ViewBatch, ViewDataset
+
+__all__ = [
+    "Neighborhoods",
+    "ViewBatch",
+    "ViewDataset",
+    "thin",
+]

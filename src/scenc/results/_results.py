@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+
+from scenc._arguments import choose
+from scenc.results._bootstrap import Paired
+from scenc.results._comparisons import (
+    Comparison,
+    baseline_comparisons,
+    control_comparisons,
+    paper_comparisons,
+)
+from scenc.results._results_files import (
+    read_run,
+    read_table,
+    write_csv,
+    write_parquet,
+    write_run,
+)
+from scenc.results._tables import CURVES, JOBS, SCORES, tidy
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
+
+_WHO = ["encoding", "kind", "gene_encoder", "expression_encoder"]
+_SHOWN = ("batch_correction", "bio_preservation", "accuracy", "macro_f1", "reconstruction_mse")
+_TABLES = {"scores": SCORES, "curves": CURVES, "jobs": JOBS}
+_HEAD = ("comparison", "within", "metric", "a", "b", "difference", "relative")
+_INTERVAL = ("low", "high", "above", "relative_low", "relative_high")
+_SIZE = ("n_datasets", "n_seeds")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Results:
+    """What a benchmark found, as tidy tables; made by `Benchmark`, `load` or `from_tables`.
+
+    Attributes
+    ----------
+    scores
+        One row per encoding, data set, metric and seed: ``encoding`` (display name), ``kind``
+        (``"encoding"``, ``"control"`` or ``"baseline"``), ``gene_encoder``, ``expression_encoder``
+        (None for baselines), ``dataset``, ``metric``, ``seed``, ``value`` (NaN where undefined),
+        ``reason`` (why it is).
+    curves
+        Training curves: ``encoding``, ``seed``, ``metric``, ``epoch``, ``step``, ``value``.
+    jobs
+        What was done: ``job``, ``task`` (``"train"``, ``"embed"``, ``"score"``), ``encoding``,
+        ``dataset``, ``seed``, ``status`` (``"done"``, ``"failed"``, ``"diverged"``,
+        ``"pending"``), ``reason``, ``diverged_step``, ``seconds``, ``peak_memory_mb``.
+    run
+        The run itself, as plain values: title, versions, settings, data, seeds, machine.
+    """
+
+    scores: pd.DataFrame
+    curves: pd.DataFrame = field(default_factory=lambda: tidy(None, CURVES, "curves"))
+    jobs: pd.DataFrame = field(default_factory=lambda: tidy(None, JOBS, "jobs"))
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_tables(
+        cls,
+        scores: pd.DataFrame,
+        curves: pd.DataFrame | None = None,
+        jobs: pd.DataFrame | None = None,
+        run: dict[str, Any] | None = None,
+    ) -> Self:
+        """Make results of tables from anywhere.
+
+        Parameters
+        ----------
+        scores
+            At least ``encoding``, ``dataset``, ``metric`` and ``value``; what else is missing is
+            filled in (seed 0, kind ``"encoding"``).
+        curves, jobs, run
+            The other tables, if there are any.
+
+        Raises
+        ------
+        ValueError
+            A column is missing or holds something else than it should, or a score stands twice.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from scenc.benchmark import Results
+        >>> scores = {"encoding": ["mine"], "dataset": ["liver"], "metric": ["ari"], "value": [0.5]}
+        >>> Results.from_tables(pd.DataFrame(scores)).summary()["mean"].tolist()
+        [0.5]
+        """
+        table = tidy(scores, SCORES, "scores")
+        cell = ["encoding", "dataset", "metric", "seed"]
+        if (double := table.duplicated(cell)).any():
+            which = ", ".join(str(value) for value in table.loc[double, cell].iloc[0])
+            raise ValueError(f"scores hold more than one row for {which}.")
+        return cls(table, tidy(curves, CURVES, "curves"), tidy(jobs, JOBS, "jobs"), dict(run or {}))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `write` wrote.
+
+        Parameters
+        ----------
+        folder
+            The output folder of a benchmark, or any with a table of scores.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no table of scores.
+        ValueError
+            A file is damaged, or a table is not what it should be.
+        """
+        path = Path(folder)
+        tables = {name: read_table(path, name) for name in _TABLES}
+        scores = tables.pop("scores")
+        if scores is None:
+            raise FileNotFoundError(
+                f"{path} holds no results: neither scores.parquet nor scores.csv is there."
+            )
+        run = read_run(path)
+        return cls.from_tables(scores, tables["curves"], tables["jobs"], run)
+
+    @property
+    def encodings(self) -> pd.DataFrame:
+        """One row per encoding: its name, kind, gene and expression encoder."""
+        return self.scores[_WHO].drop_duplicates("encoding").reset_index(drop=True)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics, in the order of the table."""
+        return list(dict.fromkeys(self.scores["metric"]))
+
+    def per_dataset(self) -> pd.DataFrame:
+        """Return means over seeds.
+
+        Returns
+        -------
+        One row per encoding, data set and metric: ``value`` (the mean over the seeds where it is
+        defined), ``std`` (over seeds, ``ddof=1``), ``n_seeds``.
+        """
+        grouped = self.scores.groupby(["encoding", "dataset", "metric"], sort=False)["value"]
+        table = grouped.agg(value="mean", std="std", n_seeds="count").reset_index()
+        return self._with_who(table)
+
+    def summary(self) -> pd.DataFrame:
+        """Return the paper's aggregate: means and standard deviations of the data sets' means.
+
+        Returns
+        -------
+        One row per encoding and metric: ``mean``, ``std`` (``ddof=1``), ``n_datasets`` (those where
+        the metric is defined; compare means over the same data sets only, as
+        `relative_differences` and `bootstrap` do).
+        """
+        grouped = self.per_dataset().groupby(["encoding", "metric"], sort=False)["value"]
+        table = grouped.agg(mean="mean", std="std", n_datasets="count").reset_index()
+        return self._with_who(table)
+
+    def minimum_loss(self, metric: str = "reconstruction_loss_validation") -> pd.DataFrame:
+        """Return the paper's measure of reconstruction: the lowest loss of each training.
+
+        Parameters
+        ----------
+        metric
+            Which of the curves.
+
+        Returns
+        -------
+        One row per encoding and seed: ``value``, and the ``step`` and ``epoch`` it was reached at.
+        """
+        curves = self.curves[(self.curves["metric"] == metric) & self.curves["value"].notna()]
+        lowest = curves.loc[curves.groupby(["encoding", "seed"], sort=False)["value"].idxmin()]
+        return lowest[["encoding", "seed", "value", "step", "epoch"]].reset_index(drop=True)
+
+    def relative_differences(self) -> pd.DataFrame:
+        """Return by how much one side is above the other, relative to the other.
+
+        Learned over protein genes for each expression encoder, and soft over each other expression
+        encoder for each gene encoder; each also over all of them (``within == "all"``). Means are
+        over the data sets and seeds that both sides have.
+
+        Returns
+        -------
+        One row per comparison and metric: ``comparison``, ``within``, ``metric``, ``a``, ``b`` (the
+        means), ``difference``, ``relative`` (``a / b - 1``), ``n_datasets``, ``n_seeds``.
+        """
+        rows = []
+        for comparison in paper_comparisons(self.encodings):
+            for metric in self.metrics:
+                paired = self._paired(comparison, metric)
+                if paired is not None:
+                    rows.append({**_means(paired, comparison, metric), **_size(paired)})
+        return pd.DataFrame(rows, columns=[*_HEAD, *_SIZE])
+
+    def bootstrap(
+        self,
+        n: int = 10_000,
+        seed: int = 0,
+        *,
+        a: str | Sequence[str] | None = None,
+        b: str | Sequence[str] | None = None,
+        metrics: Collection[str] | None = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Return intervals of differences, from a paired bootstrap over data sets and seeds.
+
+        Data sets and seeds are drawn with replacement, each by themselves and alike for both
+        sides; the interval holds the middle part of the differences so found. With few data sets
+        or seeds it is rough: six data sets can be drawn in 462 ways only.
+
+        Parameters
+        ----------
+        n
+            Number of samples.
+        seed
+            Of the samples.
+        a, b
+            Encodings to compare, by name: one, or several whose scores are averaged. ``None``:
+            those of `relative_differences`, each control with what it is made from and with soft,
+            and each encoding with each baseline.
+        metrics
+            Which ones; ``None``: all.
+        level
+            Of the interval.
+
+        Returns
+        -------
+        One row per comparison and metric: ``comparison``, ``within``, ``metric``, ``a``, ``b`` (the
+        means), ``difference``, ``relative``, ``low``, ``high`` (of the difference), ``above`` (the
+        share of samples in which a is above b), ``relative_low``, ``relative_high``,
+        ``n_datasets``, ``n_seeds``.
+
+        Raises
+        ------
+        ValueError
+            An encoding or metric is unknown, only one side is given, or a number is out of range.
+
+        Examples
+        --------
+        >>> results.bootstrap(a="learned + soft", b="learned + hard", metrics=["accuracy"])
+        """
+        if n < 1 or not 0 < level < 1:
+            raise ValueError(f"n must be positive and level in (0, 1), got {n} and {level}.")
+        wanted = self.metrics if metrics is None else list(metrics)
+        for metric in wanted:
+            choose(metric, self.metrics, "metrics")
+        rows = [
+            _interval(paired, comparison, metric, n, seed, level)
+            for comparison in self._comparisons(a, b)
+            for metric in wanted
+            if (paired := self._paired(comparison, metric)) is not None
+        ]
+        return pd.DataFrame(rows, columns=[*_HEAD, *_INTERVAL, *_SIZE])
+
+    def write(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write all tables, and what `summary`, `per_dataset` and the rest make of them.
+
+        Parameters
+        ----------
+        folder
+            Where to; made if need be. Each file is replaced whole.
+
+        Returns
+        -------
+        The files: ``scores``, ``curves`` and ``jobs`` as ``.parquet`` and ``.csv``; ``summary``,
+        ``per_dataset``, ``relative_differences`` and ``bootstrap`` as ``.csv``; ``run.json``.
+        """
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        files = []
+        for name in _TABLES:
+            table: pd.DataFrame = getattr(self, name)
+            files += [write_parquet(table, path, name), write_csv(table, path, name)]
+        derived = {
+            "summary": self.summary(),
+            "per_dataset": self.per_dataset(),
+            "relative_differences": self.relative_differences(),
+            "bootstrap": self.bootstrap(n=2000),
+        }
+        files += [write_csv(table, path, name) for name, table in derived.items()]
+        return [*files, write_run(self.run, path)]
+
+    def _with_who(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Put kind, gene and expression encoder behind the encoding."""
+        joined = self.encodings.merge(table, on="encoding", how="right")
+        return joined[[*_WHO, *(name for name in table if name != "encoding")]]
+
+    def _comparisons(
+        self, a: str | Sequence[str] | None, b: str | Sequence[str] | None
+    ) -> list[Comparison]:
+        encodings = self.encodings
+        if a is None and b is None:
+            return [
+                *paper_comparisons(encodings),
+                *control_comparisons(encodings),
+                *baseline_comparisons(encodings),
+            ]
+        if a is None or b is None:
+            raise ValueError("Name both sides, a and b, or neither.")
+        sides = [(side,) if isinstance(side, str) else tuple(side) for side in (a, b)]
+        for name in (*sides[0], *sides[1]):
+            choose(name, encodings["encoding"], "an encoding")
+        title = f"{' and '.join(sides[0])} over {' and '.join(sides[1])}"
+        return [Comparison(title, "", sides[0], sides[1])]
+
+    @cached_property
+    def _values(self) -> dict[tuple[str, str], NDArray[np.float64]]:
+        """Values by metric and encoding, ``(n_datasets, n_seeds)`` each, NaN where undefined."""
+        datasets, seeds = (pd.Index(self.scores[name].unique()) for name in ("dataset", "seed"))
+        shape = len(datasets), len(seeds)
+        values: dict[Any, NDArray[np.float64]] = {}
+        for (metric, encoding), of in self.scores.groupby(["metric", "encoding"], sort=False):
+            table = np.full(shape, np.nan)
+            rows, columns = datasets.get_indexer(of["dataset"]), seeds.get_indexer(of["seed"])
+            table[rows, columns] = of["value"]
+            values[metric, encoding] = table
+        return values
+
+    def _paired(self, comparison: Comparison, metric: str) -> Paired | None:
+        """Return both sides' scores where all members have them, or None if nowhere."""
+        try:
+            a, b = (
+                np.mean([self._values[metric, name] for name in side], axis=0)
+                for side in (comparison.a, comparison.b)
+            )
+        except KeyError:  # a member has no score of this metric
+            return None
+        paired = Paired.of(a, b)
+        return paired if paired.n_datasets else None
+
+    def _overview(self) -> pd.DataFrame:
+        """Mean and standard deviation as text, encodings x the main metrics."""
+        summary = self.summary()
+        summary["text"] = [
+            "-" if np.isnan(mean) else f"{mean:.3f}" + ("" if np.isnan(std) else f" ± {std:.3f}")
+            for mean, std in zip(summary["mean"], summary["std"], strict=True)
+        ]
+        wide = summary.pivot(index="encoding", columns="metric", values="text")
+        shown = [name for name in _SHOWN if name in wide] or list(wide)[:5]
+        return wide.reindex(index=self.encodings["encoding"], columns=shown)
+
+    def _header(self) -> str:
+        n_datasets, n_seeds = self.scores["dataset"].nunique(), self.scores["seed"].nunique()
+        text = f"{len(self.encodings)} encodings, {n_datasets} data sets, {n_seeds} seeds"
+        title = f"{self.run['title']}: " if self.run.get("title") else ""
+        states = self.jobs["status"].value_counts()
+        jobs = ", ".join(f"{count} {status}" for status, count in states.items())
+        return f"{title}{text}" + (f"; jobs: {jobs}" if jobs else "")
+
+    def __repr__(self) -> str:
+        return f"<Results: {self._header()}>"
+
+    def __str__(self) -> str:
+        return f"{self._header()}\n{self._overview().fillna('-').to_string()}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(self._header())}</p>{self._overview().fillna('-').to_html()}"
+
+
+def _means(paired: Paired, comparison: Comparison, metric: str) -> dict[str, Any]:
+    a, b = paired.means()
+    relative = a / b - 1 if b else np.nan
+    values = (comparison.name, comparison.within, metric, a, b, a - b, relative)
+    return dict(zip(_HEAD, values, strict=True))
+
+
+def _size(paired: Paired) -> dict[str, int]:
+    return dict(zip(_SIZE, (paired.n_datasets, paired.n_seeds), strict=True))
+
+
+def _interval(
+    paired: Paired, comparison: Comparison, metric: str, n: int, seed: int, level: float
+) -> dict[str, Any]:
+    many_a, many_b = paired.resampled(n, seed)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(many_a - many_b, ends)
+    ratio = np.divide(many_a, many_b, out=np.full_like(many_a, np.nan), where=many_b != 0) - 1
+    relative = np.nanquantile(ratio, ends) if np.isfinite(ratio).any() else (np.nan, np.nan)
+    found = (low, high, np.mean(many_a > many_b), *relative)
+    return {
+        **_means(paired, comparison, metric),
+        **dict(zip(_INTERVAL, map(float, found), strict=True)),
+        **_size(paired),
+    }

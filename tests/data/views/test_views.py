@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from scenc.data import Neighborhoods, Tokenizer, ViewDataset, open_rows, thin
+from scenc.data.loading._samplers import Request
+
+N_CELLS, N_GENES = 40, 30
+
+
+@pytest.fixture
+def counts():
+    rng = np.random.default_rng(0)
+    return sp.csr_matrix(rng.poisson(2.0, (N_CELLS, N_GENES)).astype(np.float32))
+
+
+@pytest.fixture
+def known():
+    rng = np.random.default_rng(1)
+    anchors = rng.normal(size=(N_CELLS, 3)).astype(np.float32)
+    neighbors = np.stack([(np.arange(N_CELLS) + shift) % N_CELLS for shift in (1, 2)], axis=1)
+    odds = np.tile([0.25, 1.0], (N_CELLS, 1))
+    return Neighborhoods(anchors, neighbors, odds, np.arange(N_CELLS) % 2)
+
+
+def dataset(counts, known, **changes):
+    settings = {"depth": (0.3, 0.9), "same_cell": 0.5, **changes}
+    rows = open_rows(counts)
+    return ViewDataset(rows, np.arange(N_GENES), Tokenizer(mask_fraction=0.2), known, **settings)
+
+
+def test_thinning_is_binomial(counts):
+    share = np.linspace(0.1, 0.9, N_CELLS)
+    rows = np.arange(N_CELLS)
+    draws = [thin(counts, share, seed, rows).toarray() for seed in range(400)]
+    assert max(np.max(draw - counts.toarray()) for draw in draws) <= 0
+    expected = counts.toarray() * share[:, None]
+    error = np.sqrt(expected * (1 - share[:, None]) / 400)
+    assert np.all(np.abs(np.mean(draws, axis=0) - expected) <= 5 * error + 1e-12)
+    variance = expected * (1 - share[:, None])
+    assert np.var(draws, axis=0).sum() == pytest.approx(variance.sum(), rel=0.05)
+    # No draw says anything of its neighbour's.
+    first, second = np.array(draws)[:, :, :-1] - expected[:, :-1], np.array(draws)[:, :, 1:]
+    assert abs(np.mean(first * (second - expected[:, 1:]))) < 0.01
+
+
+@pytest.mark.parametrize("count", [9_000, 2_000_000])
+def test_thinning_large_counts_is_binomial(count):
+    many = sp.csr_matrix(np.full((1, 4000), count, np.float32))
+    for share in (0.3, 1.0):
+        drawn = thin(many, np.array([share]), 5, np.array([0])).data
+        spread = np.sqrt(count * share * (1 - share))
+        assert drawn.max() <= count
+        assert abs(drawn.mean() - count * share) <= 5 * spread / np.sqrt(4000)
+        assert drawn.std() == pytest.approx(spread, rel=0.06, abs=1e-9)
+
+
+def test_thinning_follows_from_seed_and_row_whatever_is_beside_it(counts):
+    share = np.linspace(0.1, 0.9, N_CELLS)
+    order = np.random.default_rng(3).permutation(N_CELLS)[:17]
+    whole = thin(counts, share, 11, np.arange(N_CELLS)).toarray()
+    part = thin(counts[order], share[order], 11, order).toarray()
+    np.testing.assert_array_equal(part, whole[order])
+    assert (thin(counts, share, 12, np.arange(N_CELLS)).toarray() != whole).any()
+
+
+def test_thinning_stores_no_zeros_and_leaves_its_input(counts):
+    before = counts.copy()
+    thinned = thin(counts, np.full(N_CELLS, 0.2), 0, np.arange(N_CELLS))
+    assert (thinned.data > 0).all()
+    assert (counts != before).nnz == 0
+
+
+def test_full_depth_views_are_the_cells(counts, known):
+    batch = dataset(counts, known, depth=(1.0, 1.0), same_cell=1.0)[Request(np.arange(8), 3)]
+    for view in (batch.first, batch.second):
+        assert sorted(view.cells.tolist()) == list(range(8))
+        found = np.zeros((8, N_GENES))
+        for row, cell in enumerate(view.cells.tolist()):
+            n = int(view.lengths[row])
+            values = view.counts[view.value_index[row, :n]].numpy()
+            found[cell, view.genes[row, :n].numpy()] = values
+        np.testing.assert_array_equal(found, counts[:8].toarray())
+
+
+def test_what_is_known_goes_with_each_view(counts, known):
+    data = dataset(counts, known, same_cell=0.0)
+    batch = data[Request(np.arange(10), 5)]
+    np.testing.assert_array_equal(batch.anchors[0], known.anchors[:10])
+    np.testing.assert_array_equal(batch.batches[0], np.arange(10) % 2)
+    second = [
+        int(np.flatnonzero((known.anchors == anchor.numpy()).all(axis=1))[0])
+        for anchor in batch.anchors[1]
+    ]
+    assert all((j - i) % N_CELLS in (1, 2) for i, j in enumerate(second))
+    np.testing.assert_array_equal(batch.batches[1], np.array(second) % 2)
+
+
+def test_neighbours_are_drawn_by_their_odds(known):
+    rows = np.zeros(20_000, dtype=np.int64)
+    drawn = known.draw(rows, 0.2, np.random.default_rng(0).random((len(rows), 2)))
+    share = np.bincount(drawn, minlength=3) / len(rows)
+    np.testing.assert_allclose(share[:3], [0.2, 0.8 * 0.25, 0.8 * 0.75], atol=0.01)
+
+
+def test_a_request_determines_its_views(counts, known):
+    data = dataset(counts, known)
+    one, two = (data[Request(np.arange(12), 7)] for _ in range(2))
+    other = data[Request(np.arange(12), 8)]
+    assert torch.equal(one.first.genes, two.first.genes)
+    assert torch.equal(one.second.counts, two.second.counts)
+    assert one.first.genes.shape != other.first.genes.shape or not torch.equal(
+        one.first.genes, other.first.genes
+    )
+
+
+def test_views_stand_in_the_order_of_their_length(counts, known):
+    batch = dataset(counts, known)[Request(np.arange(N_CELLS), 1)]
+    assert (batch.first.lengths.diff() <= 0).all()
+
+
+def test_a_batch_moves_whole(counts, known):
+    moved = dataset(counts, known)[Request(np.arange(4), 0)].to("meta")
+    assert moved.first.genes.is_meta
+    assert moved.anchors.is_meta
+    assert moved.n_cells == 4
