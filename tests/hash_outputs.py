@@ -8,6 +8,8 @@ after on one machine (rounding differs between processors) and compare:
     OMP_NUM_THREADS=1 python tests/hash_outputs.py FOLDER > after.txt
     diff before.txt after.txt
 
+Names of parts after the folder (tokens, encodings, real, files, benchmark) print these only.
+
 FOLDER keeps a benchmark's results. The second run must use those of the first: the last line says
 how many jobs were computed anew, and how many results of an earlier run were used.
 """
@@ -250,17 +252,21 @@ def benchmark(folder):
     print(f"benchmark: {len(after - before)} jobs computed, {len(before & after)} results used")
 
 
-def main(folder: Path) -> None:
-    """Print all lines."""
+def main(folder: Path, *wanted: str) -> None:
+    """Print the lines of the parts wanted, or of all."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    tokens()
-    encodings()
-    real()
     with tempfile.TemporaryDirectory() as temporary:
-        files(Path(temporary))
-    benchmark(folder)
+        parts = {
+            "tokens": tokens,
+            "encodings": encodings,
+            "real": real,
+            "files": lambda: files(Path(temporary)),
+            "benchmark": lambda: benchmark(folder),
+        }
+        for name in wanted or parts:
+            parts[name]()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
