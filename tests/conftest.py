@@ -35,10 +35,29 @@ TINY = {
 }
 # How a file may store a matrix.
 FORMS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.asarray}
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+# The cells that scanpy ships; every other name of real data is a file of the shared data.
+SHIPPED = "pbmc68k"
+
+
+def find_shared():
+    """Return the folder of the shared data: that which SCENC_SHARED names, or beside the checkout.
+
+    None where there is none. Any folder may be called "shared": what it holds tells.
+    """
+    named = os.environ.get("SCENC_SHARED")
+    folder = Path(named) if named else Path(__file__).resolve().parents[1].parent / "shared"
+    if all((folder / part).is_dir() for part in ("data/genes", "manifests")):
+        return folder
+    if named:
+        raise pytest.UsageError(
+            f"SCENC_SHARED={named}: there is no folder of the shared data (with data/genes and "
+            "manifests) at this path; correct the variable or unset it"
+        )
+    return None
 
 
 def pytest_configure(config):
+    find_shared()  # Its error stops the run here.
     # Threads on tensors this small only wait for each other, and for those of the other process.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if getattr(config.option, "numprocesses", None):
@@ -51,10 +70,33 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
-    """Begin with the files that take long: no process is left with one of them at the end."""
+def pytest_collection_modifyitems(config, items):
+    """Leave repetitions on absent data out, and begin with the files that take long.
+
+    Then no process is left with one of them at the end.
+    """
+    if find_shared() is None:
+        repeated = [item for item in items if item.get_closest_marker("shared")]
+        config.hook.pytest_deselected(items=repeated)
+        items[:] = [item for item in items if not item.get_closest_marker("shared")]
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line how many tests were skipped, and what they need.
+
+    The reason of a skip begins with "needs".
+    """
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        each = [
+            f"{n} {reason if n == 1 else reason.replace('needs', 'need', 1)}"
+            for reason, n in reasons.most_common()
+        ]
+        tests = "test" if len(skipped) == 1 else "tests"
+        terminalreporter.write_line(f"{len(skipped)} {tests} skipped: {', '.join(each)}")
 
 
 @pytest.fixture(autouse=True)
@@ -75,12 +117,52 @@ def simulate_counts(n_cells=120, n_genes=60, seed=0):
 
 
 @pytest.fixture(scope="session")
-def shared_data():
-    """Folder of real data that lies beside the checkout on some machines."""
-    folder = SHARED / "data"
-    if not folder.is_dir():
-        pytest.skip(f"the shared data are not here: {folder}")
+def shared_folder():
+    """Folder of real data and tables that are on some machines only."""
+    folder = find_shared()
+    if folder is None:
+        pytest.skip("needs the shared data (SCENC_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared_folder):
+    """Folder of the real data."""
+    return shared_folder / "data"
+
+
+@pytest.fixture(scope="session")
+def real_cells():
+    """Return a reader of real counts with batches and types: shipped ones, or a shared file's."""
+    import anndata
+
+    import scenc
+
+    def read(name):
+        if name != SHIPPED:
+            return anndata.read_h5ad(find_shared() / "data" / f"{name}.h5ad")
+        adata = scenc.datasets.pbmc68k()
+        # They are of one batch; phases of the cell cycle stand in for others.
+        adata.obs["batch"] = adata.obs["phase"]
+        return adata
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def shipped_files(tmp_path_factory, real_cells):
+    """Return two files of shipped cells, with different genes under old and under current names."""
+    from scenc.genes import harmonize
+
+    adata = real_cells(SHIPPED)
+    current = harmonize(adata.var_names)
+    adata.var["ensembl_id"] = current.ensembl_id
+    folder = tmp_path_factory.mktemp("shipped")
+    old, new = adata[:400, :600].copy(), adata[400:, 165:].copy()
+    new.var_names = current.mapped[165:]
+    for name, part in (("old", old), ("new", new)):
+        part.write_h5ad(folder / f"{name}.h5ad")
+    return [folder / "old.h5ad", folder / "new.h5ad"]
 
 
 @pytest.fixture(scope="session")

@@ -149,7 +149,7 @@ def test_rows_that_cannot_be_found_are_said_and_failures_exit_with_an_error(run,
 
 
 def test_build_writes_a_store_or_says_what_is_wrong(run, adata, tmp_path):
-    pytest.importorskip("annbatch", reason="annbatch, of the extra scenc[atlas], is not installed")
+    pytest.importorskip("annbatch", reason="needs annbatch, of the extra scenc[atlas]")
     adata.write_h5ad(tmp_path / "a.h5ad")
     out_path = tmp_path / "atlas.zarr"
     arguments = ("build", tmp_path / "a.h5ad", "--out", out_path)

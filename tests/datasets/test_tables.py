@@ -1,21 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
 from uuid import UUID
 
 import pandas as pd
-import pytest
 
 import scenc
-
-MANIFESTS = Path(__file__).resolve().parents[2].parent / "shared" / "manifests"
-
-
-@pytest.fixture
-def manifests():
-    if not MANIFESTS.is_dir():
-        pytest.skip(f"the shared tables are not here: {MANIFESTS}")
-    return MANIFESTS
 
 
 def edit_distance(a, b):
@@ -61,7 +50,8 @@ def test_rows_that_are_no_plain_rna_counts_are_named():
     assert seen.str.startswith("Visium").all()
 
 
-def test_the_table_agrees_with_its_source(manifests):
+def test_the_tables_agree_with_their_sources(shared_folder):
+    manifests = shared_folder / "manifests"
     source = pd.read_csv(manifests / "pretraining_datasets.tsv", sep="\t", index_col="row")
     table = scenc.datasets.pretraining()
     for column in ("paper_id", "paper_cells", "status"):
@@ -72,8 +62,6 @@ def test_the_table_agrees_with_its_source(manifests):
         table["version_seen"].dropna(), versions, check_names=False, check_dtype=False
     )
 
-
-def test_tissues_agree_with_their_source(manifests):
     source = pd.read_csv(manifests / "tabula_sapiens_v2.tsv", sep="\t", index_col="tissue")
     table = scenc.datasets.tissues()
     assert len(table) == 26

@@ -14,7 +14,7 @@ def tiny_esm(tmp_path_factory):
     """An ESM-2 with random weights, as a local folder."""
     import torch
 
-    reason = "transformers, of the extra scenc[esm], is not installed"
+    reason = "needs transformers, of the extra scenc[esm]"
     transformers = pytest.importorskip("transformers", reason=reason)
     folder = tmp_path_factory.mktemp("tiny_esm")
     (folder / "vocab.txt").write_text("\n".join(ESM_TOKENS))

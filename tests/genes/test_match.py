@@ -139,12 +139,31 @@ def test_rewriting_the_query_changes_no_position(seed, size):
     assert again.positions.tolist() == found.positions[order].tolist()
 
 
-def test_real_symbols_and_ids_meet(shared_data):
-    def var(name):
-        return anndata.read_h5ad(shared_data / f"{name}.h5ad", backed="r").var
+def test_ids_and_current_symbols_find_the_old_ones_of_real_data(real_cells):
+    symbols = real_cells("pbmc68k").var_names
+    genes = {
+        "CD79A": ("CD79A", "ENSG00000105369"),
+        "NKG7": ("NKG7", "ENSG00000105374"),
+        "ATPIF1": ("ATP5IF1", "ENSG00000130770"),
+        "SELT": ("SELENOT", "ENSG00000198843"),
+        "H1FX": ("H1-10", "ENSG00000184897"),
+        "SEPT7": ("SEPTIN7", "ENSG00000122545"),
+    }
+    for names in zip(*genes.values(), strict=True):
+        assert symbols[match(names, symbols).positions].tolist() == list(genes)
 
-    symbols = var("pbmc_7batches_harmonised").index
-    other = var("kang18_ctrl_stim_2000cells_9015genes")
+
+@pytest.mark.parametrize(
+    "source",
+    ["table", pytest.param("kang18_ctrl_stim_2000cells_9015genes", marks=pytest.mark.shared)],
+)
+def test_real_symbols_and_ids_meet(source, real_cells):
+    if source == "table":
+        symbols = real_cells("pbmc68k").var_names
+        other = human_table().genes.drop_duplicates("symbol").set_index("symbol")
+    else:
+        symbols = real_cells("pbmc_7batches_harmonised").var_names
+        other = real_cells(source).var
     ids = other["ensembl_id"].astype(str)
     plain, mapped = np.isin(other.index, symbols).sum(), match(other.index, symbols)
     assert mapped.n_matched > plain

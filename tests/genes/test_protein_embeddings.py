@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 import scenc.genes._readers as readers
 from scenc.genes import ProteinEmbeddings
+from scenc.genes._table import human_table
 
 SYMBOLS = ["A1BG", "CD4", "INTS11"]
 IDS = ["ENSG00000121410", "ENSG00000010610", "ENSG00000127054"]
@@ -346,13 +347,41 @@ def test_coverage_report(tmp_path):
     adata.write_h5ad(tmp_path / "a.h5ad")
 
 
-def test_real_text_vectors(shared_data):
-    proteins = ProteinEmbeddings.load(shared_data / "genes" / "gene_text_minilm_384.npz")
-    assert (len(proteins), proteins.dim, proteins.id_kind) == (19_172, 384, "ensembl")
+@pytest.fixture
+def random_vectors(tmp_path):
+    """File of a random vector for every gene of the table that has an id."""
+    genes = human_table().genes
+    genes = genes[(genes["ensembl_id"] != "") & (genes["symbol"] != "")]
+    vectors = np.random.default_rng(0).normal(size=(len(genes), 4)).astype(np.float16)
+    names = {key: genes[key].to_numpy(object) for key in ("ensembl_id", "symbol")}
+    npz(tmp_path / "random.npz", **names, embedding=vectors)
+    return tmp_path / "random.npz"
+
+
+@pytest.mark.parametrize(
+    ("name", "n_found"),
+    [
+        ("pbmc68k", 753),  # of 765, some under old names
+        pytest.param("kang18_ctrl_8donors_1287genes", 1268, marks=pytest.mark.shared),
+    ],
+)
+def test_vectors_of_real_genes(name, n_found, request, real_cells):
+    if name == "pbmc68k":
+        path = request.getfixturevalue("random_vectors")
+    else:
+        path = request.getfixturevalue("shared_data") / "genes" / "gene_text_minilm_384.npz"
+    with np.load(path, allow_pickle=True) as file:
+        ids, vectors = file["ensembl_id"].tolist(), file["embedding"]
+        symbols = file["symbol"].tolist()
+    proteins = ProteinEmbeddings.load(path)
+    assert (len(proteins), proteins.dim, proteins.id_kind) == (*vectors.shape, "ensembl")
     assert proteins.matrix.dtype == np.float16
-    assert proteins.symbols.tolist()[:2] == ["A1BG", "A1CF"]
-    path = shared_data / "kang18_ctrl_8donors_1287genes.h5ad"
-    names = anndata.read_h5ad(path, backed="r").var_names
+    assert proteins.symbols.tolist() == symbols
+    names = real_cells(name).var_names
     aligned = proteins.align(names)
-    assert aligned.matrix.shape == (1287, 384)
-    assert aligned.has_vector.sum() == 1268
+    assert aligned.matrix.shape == (len(names), proteins.dim)
+    assert aligned.has_vector.sum() == n_found
+    for gene, ensembl_id in (("NKG7", "ENSG00000105374"), ("ATPIF1", "ENSG00000130770")):
+        if gene in names:
+            row = aligned.matrix[names.get_loc(gene)]
+            np.testing.assert_array_equal(row, vectors[ids.index(ensembl_id)].astype(np.float32))

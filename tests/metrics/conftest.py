@@ -35,17 +35,15 @@ def reference() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def real(recipe: ModuleType) -> Callable[[str], Arrays]:
-    """Embedding, batch and labels of a real data set; skips where the data are absent."""
-    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+def real(recipe: ModuleType, request: pytest.FixtureRequest) -> Callable[[str], Arrays]:
+    """Return a reader of a real data set's embedding, batch and labels."""
     loaded: dict[str, Arrays] = {}
 
     def load(name: str) -> Arrays:
-        file = folder / recipe.FILES[name][0]
-        if not file.exists():
-            pytest.skip(f"no shared data: {file} is absent")
-        if name not in loaded:
-            loaded[name] = recipe.load(folder, name)
+        if name not in loaded and name == recipe.SHIPPED:
+            loaded[name] = recipe.load_shipped()
+        elif name not in loaded:
+            loaded[name] = recipe.load(request.getfixturevalue("shared_data"), name)
         return loaded[name]
 
     return load

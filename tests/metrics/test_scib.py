@@ -9,7 +9,8 @@ import pytest
 
 from scenc.metrics import integration
 
-NAMES = ["pbmc", "luad", "heart"]
+SHARED = (pytest.param(name, marks=pytest.mark.shared) for name in ("pbmc", "luad", "heart"))
+NAMES = ["pbmc68k", *SHARED]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,8 +54,8 @@ def test_with_leidenalg_clusters_agree_with_scib(real, reference, name):
 
 @pytest.mark.slow
 def test_reference_is_what_scib_says(real, reference, recipe):
-    pytest.importorskip("scib", reason="scib is not installed; the stored values stand")
-    found = recipe.scib_scores(*real("heart"))
+    pytest.importorskip("scib", reason="needs scib")
+    found = recipe.scib_scores(*real("pbmc68k"))
     for key, value in found.items():
         if not isinstance(value, list):
-            assert math.isclose(value, reference["heart"][key], abs_tol=1e-4), key
+            assert math.isclose(value, reference["pbmc68k"][key], abs_tol=1e-4), key

@@ -240,7 +240,7 @@ def test_global_edges_are_found_by_a_sample(cells):
 
 
 def test_a_store_serves_as_files_do(make_cells, tmp_path):
-    pytest.importorskip("annbatch", reason="annbatch, of the extra scenc[atlas], is not installed")
+    pytest.importorskip("annbatch", reason="needs annbatch, of the extra scenc[atlas]")
     build_store(make_cells(), tmp_path / "store.zarr", progress=False)
     model = Model(datamodule=CellStore(tmp_path / "store.zarr"), objective="masked", **SIZES)
     model.train(**TRAINING)

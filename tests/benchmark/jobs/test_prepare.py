@@ -191,18 +191,23 @@ def test_a_single_file_keeps_its_names(make_cells, training, kept):
     assert "batch" not in kept[found.content].obs
 
 
-def test_real_files_join(shared_data, training, kept):
-    files = [shared_data / "baron16_human_pancreas_175cells.h5ad",
-             shared_data / "dlpfc_2donors_500cells.h5ad"]  # fmt: skip
+@pytest.mark.parametrize("source", ["shipped", pytest.param("shared", marks=pytest.mark.shared)])
+def test_real_files_join(source, request, training, kept):
     import anndata
 
+    if source == "shipped":
+        files = request.getfixturevalue("shipped_files")
+    else:
+        names = ("baron16_human_pancreas_175cells", "dlpfc_2donors_500cells")
+        folder = request.getfixturevalue("shared_data")
+        files = [folder / f"{name}.h5ad" for name in names]
     parts = [anndata.read_h5ad(path) for path in files]
     found = training(files, batch_key="batch")
     cells = kept[found.content]
-    assert found.n_cells == 675
+    assert found.n_cells == len(cells) == sum(part.n_obs for part in parts)
     assert cells.X.sum() == sum(part.X.sum() for part in parts)
     np.testing.assert_array_equal(
-        np.sort(cells.X[:175].sum(axis=1).A1), np.sort(parts[0].X.sum(axis=1).A1)
+        np.sort(cells.X[: parts[0].n_obs].sum(axis=1).A1), np.sort(parts[0].X.sum(axis=1).A1)
     )
     ids = {i for part in parts for i in part.var["ensembl_id"] if i}
     assert len(ids & set(cells.var_names)) > 0.9 * len(ids)

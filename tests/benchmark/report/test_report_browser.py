@@ -44,7 +44,7 @@ page.onload = () => {
 def found(make_tables, tmp_path_factory):
     """What a script finds in the page at the width of a phone and of a desk."""
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
+        pytest.skip("needs Chromium")
     folder = tmp_path_factory.mktemp("browser")
     tables = make_tables(datasets=["a_data_set_with_quite_a_long_name", "b"], seeds=[0])
     scores = tables["scores"]
@@ -62,13 +62,13 @@ def found(make_tables, tmp_path_factory):
     return json.loads(unescape(text))
 
 
-@pytest.mark.parametrize("width", ["390", "1280"])
-def test_the_page_is_not_wider_than_the_screen(found, width):
-    needed, there = found[width]
-    assert needed <= there
+def test_in_a_browser_the_page_fits_and_sorts_and_shows_its_figures(found):
+    # It is not wider than the screen.
+    for width in ("390", "1280"):
+        needed, there = found[width]
+        assert needed <= there, width
 
-
-def test_a_click_sorts_and_a_second_one_turns_round(found):
+    # A click sorts, a second one turns round.
     (up, *first), (down, *second) = found["sorted"]
     assert (up, down) == ("ascending", "descending")
     assert first[-1] == second[-1] == "undefined"
@@ -76,7 +76,6 @@ def test_a_click_sorts_and_a_second_one_turns_round(found):
     assert first[:-1] == sorted(first[:-1])
     assert second[:-1] == first[-2::-1]
 
-
-def test_the_policy_lets_all_figures_through(found):
+    # The page's own policy lets all figures through.
     assert len(found["images"]) == 11
     assert all(found["images"])

@@ -445,9 +445,14 @@ def test_columns_are_those_that_were_named(cells):
         cells.cells_of("val")
 
 
-def test_real_files_with_different_genes_are_read_together(shared_data):
-    names = ["pbmc3k", "kang18_ctrl_stim_2000cells_9015genes", "baron16_human_pancreas_175cells"]
-    paths = [shared_data / f"{name}.h5ad" for name in names]
+@pytest.mark.parametrize("source", ["shipped", pytest.param("shared", marks=pytest.mark.shared)])
+def test_real_files_with_different_genes_are_read_together(source, request):
+    if source == "shipped":
+        paths = request.getfixturevalue("shipped_files")
+    else:
+        kang, baron = "kang18_ctrl_stim_2000cells_9015genes", "baron16_human_pancreas_175cells"
+        folder = request.getfixturevalue("shared_data")
+        paths = [folder / f"{name}.h5ad" for name in ("pbmc3k", kang, baron)]
     cells = CellFiles(
         paths,
         labels_key="cell_type",

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from scenc.data import CellFiles, CellStore, Tokenizer, build_store
 
-pytest.importorskip("annbatch", reason="annbatch, of the extra scenc[atlas], is not installed")
+pytest.importorskip("annbatch", reason="needs annbatch, of the extra scenc[atlas]")
 
 SETTINGS = {"batch_key": "donor", "labels_key": "kind", "validation_size": 0.2, "test_size": 0.1}
 
