@@ -100,6 +100,8 @@ def main(folder):
     warnings.simplefilter("error")
     # anndata asks pandas for an option that pandas 3 has deprecated.
     warnings.filterwarnings("ignore", "The 'future.infer_string' option is deprecated")
+    # Lightning, on a cluster; here it starts the second process itself.
+    warnings.filterwarnings("ignore", "The `srun` command is available")
     both = {"devices": 2, "strategy": "ddp"}
     found = {}
     for case in CASES:
