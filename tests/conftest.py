@@ -18,6 +18,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from hypothesis import HealthCheck, settings
+
+# The same examples on every machine, however slow it is at the moment, and nothing kept of a run.
+# `--hypothesis-profile=explore` draws new ones.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False)
+settings.load_profile("repeatable")
 
 GENE_ENCODERS = ("learned", "protein")
 EXPRESSION_ENCODERS = ("raw", "hard", "log", "soft")
@@ -64,6 +77,9 @@ def pytest_configure(config):
         # For the processes to come: where numba is loaded already it does not take another number.
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # What the command line prints is read as plain text, wrapped alike in every terminal.
+    for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS"):
+        os.environ.pop(name, None)
     # Tests send interrupts, which what a shell runs in the background ignores.
     main_thread = threading.current_thread() is threading.main_thread()
     if main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

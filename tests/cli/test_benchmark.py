@@ -59,7 +59,7 @@ def test_it_has_help():
 
 
 def test_it_runs_resumes_and_says_what_it_wrote(run, config, tmp_path):
-    out = tmp_path / "results"
+    out = tmp_path / "results [new] :x:"
     code, said, _ = run(config, "--out", out)
     assert code == 0
     assert "learned + soft" in said

@@ -108,8 +108,10 @@ def test_genes_check_reports_protein_coverage(run, tmp_path):
 @pytest.mark.slow
 def test_demo_writes_what_it_says(run, tmp_path):
     plt.close("all")
+    tmp_path = tmp_path / "demo [new] :x:"
     code, out, _ = run("demo", "--out", tmp_path, "--max-epochs", 1)
     assert code == 0
+    assert f"wrote {tmp_path / 'umap.png'}" in out
     assert not plt.get_fignums()
     for name in ("umap.png", "training.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -116,7 +116,9 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(_http, "_PAUSE", 0.001)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # A proxy of the user's is not for this machine; the lower case, where it is set, goes first.
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
     with Server() as running:
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield running

@@ -4,7 +4,6 @@ import hashlib
 import json
 import signal
 import threading
-import time
 from collections import namedtuple
 
 import pandas as pd
@@ -280,15 +279,24 @@ def test_a_lock_file_from_somebody_else_cannot_reach_out_of_the_folder(
     assert not (tmp_path / "evil.h5ad").exists()
 
 
-def test_two_downloads_into_one_folder_take_turns(server, published, fetch, tmp_path, caplog):
+def test_two_downloads_into_one_folder_take_turns(
+    server, published, fetch, tmp_path, caplog, monkeypatch
+):
     (tmp_path / "data").mkdir()
-    guard, held = FileLock(tmp_path / "data" / f".{LOCK}.guard"), threading.Event()
+    guard = FileLock(tmp_path / "data" / f".{LOCK}.guard")
+    held, waits = threading.Event(), threading.Event()
+    warn = _download.logger.warning
+
+    def hear(*args):
+        warn(*args)
+        waits.set()
 
     def hold():
         with guard:
             held.set()
-            time.sleep(0.3)
+            waits.wait(60)
 
+    monkeypatch.setattr(_download.logger, "warning", hear)
     threading.Thread(target=hold).start()
     held.wait()
     assert states(fetch(IDS)) == ["downloaded"] * 3
@@ -308,7 +316,7 @@ def test_an_interrupt_ends_all_threads_and_keeps_the_parts(
                 interrupted.set()
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             # Slower than the interrupt, which the main thread must see first.
-            assert http.stop.wait(10)
+            assert http.stop.wait(60)
             on_bytes(n_bytes)
 
         return transfer(pin, target, http, hear)

@@ -168,7 +168,7 @@ def clean():
     return both[unique].reset_index(drop=True)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_way_to_write_a_gene_gives_the_same_key(data, clean):
     size = data.draw(st.integers(5, 60))

@@ -119,7 +119,7 @@ def test_report_and_uns(tmp_path):
     assert anndata.read_h5ad(tmp_path / "a.h5ad").uns["match"]["counts"] == found.counts
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 80))
 def test_rewriting_the_query_changes_no_position(seed, size):
     genes = human_table().genes

@@ -165,7 +165,7 @@ def test_pickled_numpy_vectors_are_refused(tmp_path):
         ProteinEmbeddings.load(tmp_path / "a.pt")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(names=st.lists(st.text(max_size=300) | st.sampled_from(SYMBOLS), max_size=1100))
 def test_object_arrays_of_strings_are_read_without_unpickling(names, tmp_path_factory):
     path = tmp_path_factory.mktemp("npy") / "a.npy"
@@ -174,7 +174,7 @@ def test_object_arrays_of_strings_are_read_without_unpickling(names, tmp_path_fa
         assert readers.read_text_array(stream, "a") == [*names, "last"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=200))
 def test_damaged_object_arrays_are_refused(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("npy") / "a.npy"
@@ -184,7 +184,7 @@ def test_damaged_object_arrays_are_refused(data, tmp_path_factory):
         readers.read_text_array(stream, "a")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=100), suffix=st.sampled_from(sorted(readers.READERS)))
 def test_damaged_files_are_refused(data, suffix, tmp_path_factory):
     path = tmp_path_factory.mktemp("damaged") / f"a{suffix}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenc import metrics
@@ -13,9 +13,7 @@ from scenc import metrics
 SCORES = (*metrics.BATCH_CORRECTION, *metrics.BIO_PRESERVATION)
 
 # One shape throughout: jax compiles anew for each.
-few = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+few = settings(max_examples=6)
 seeds = st.integers(0, 2**32 - 1)
 
 

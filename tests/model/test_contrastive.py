@@ -14,7 +14,12 @@ from scenc.model import Model
 from scenc.nn import LearnedGeneEncoder
 
 SIZES = {"d_model": 16, "n_heads": 2, "d_feedforward": 32, "expression_hidden": 16}
-TRAINING = {"max_epochs": 2, "batch_size": 16, "enable_progress_bar": False}
+TRAINING = {
+    "max_epochs": 2,
+    "batch_size": 16,
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+}
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenc
@@ -72,9 +72,7 @@ def test_a_model_of_ensembl_ids_embeds_symbols(cells, make_model, train):
     np.testing.assert_allclose(embed(model, cells, NAMES["current"]), expected, atol=1e-5)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_renamed_permuted_and_unknown_genes_change_nothing(by_symbol, cells, data):
     kept = data.draw(st.permutations(range(len(NAMES))))[: data.draw(st.integers(6, len(NAMES)))]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenc.data import Request, TokenDataset, Tokenizer, open_rows
@@ -21,9 +21,7 @@ FORMATS = {
     "float64": lambda m: m.astype(np.float64),
     "int64": lambda m: m.astype(np.int64),
 }
-explore = settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+explore = settings(max_examples=15)
 
 
 @pytest.fixture(scope="module")

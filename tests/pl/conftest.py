@@ -10,8 +10,11 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def closed_figures():
-    yield
-    plt.close("all")
+    """Draw in matplotlib's own style, whatever a matplotlibrc of the user's says."""
+    with plt.rc_context():
+        plt.rcdefaults()
+        yield
+        plt.close("all")
 
 
 @pytest.fixture

@@ -7,12 +7,6 @@ import pytest
 import scenc
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def line(ax, label):
     return next(line for line in ax.lines if line.get_label() == label).get_xydata()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from itertools import pairwise
 
@@ -372,6 +373,12 @@ def test_progress_is_shown_by_step(task, capfd):
     assert "12/12" in shown
     assert "validation=" in shown
     assert "epoch=2" in shown
+
+
+def test_a_training_in_one_process_hears_nothing_of_srun(task, tmp_path, monkeypatch):
+    (tmp_path / "srun").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert task.run(max_epochs=1).n_steps == 6
 
 
 def test_losses_fall_on_average(task):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import anndata
@@ -95,6 +96,12 @@ def left_and_resumed(folder, case, **both):
 
 def main(folder):
     """Train all cases on each rank."""
+    # As pytest does in the process of the tests: a warning ends the training of its rank.
+    warnings.simplefilter("error")
+    # anndata asks pandas for an option that pandas 3 has deprecated.
+    warnings.filterwarnings("ignore", "The 'future.infer_string' option is deprecated")
+    # Lightning, on a cluster; here it starts the second process itself.
+    warnings.filterwarnings("ignore", "The `srun` command is available")
     both = {"devices": 2, "strategy": "ddp"}
     found = {}
     for case in CASES:

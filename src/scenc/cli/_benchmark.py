@@ -54,7 +54,8 @@ def benchmark(
 
     from scenc.benchmark import Benchmark
 
-    console = Console()
+    # Names of files and data sets are printed as they are, brackets and colons too.
+    console = Console(markup=False, emoji=False)
     planned = Benchmark(out=out, **arguments)
     if dry_run:
         with console.status("Reading data and timing a few training steps"):
@@ -62,7 +63,8 @@ def benchmark(
         _print_jobs(console, jobs, all_jobs)
         missing = planned.missing_files
         if missing:
-            console.print(f"{len(missing)} files are not there yet, the first: {missing[0]}")
+            first = f"{len(missing)} files are not there yet, the first: {missing[0]}"
+            console.print(first, soft_wrap=True)
         return
     results = planned.run(workers=workers, fresh=fresh)
     _print_results(console, results, out)
@@ -111,7 +113,7 @@ def _print_results(console: Console, results: Results, out: Path) -> None:
     odd = results.jobs[results.jobs["status"].isin(["failed", "diverged"])]
     shown = odd.drop_duplicates("reason").head(10)
     for job, status, reason in zip(shown["job"], shown["status"], shown["reason"], strict=True):
-        console.print(f"{status}: {job}: {reason}", markup=False, highlight=False)
+        console.print(f"{status}: {job}: {reason}", highlight=False)
     console.print(f"wrote {out}", soft_wrap=True)
 
 

@@ -32,7 +32,8 @@ def run_demo(
     gene_encoder, expression_encoder, max_epochs, seed
         Passed to the model and its training.
     """
-    console = Console()
+    # Names of files are printed as they are, brackets and colons too.
+    console = Console(markup=False, emoji=False)
     start = time.perf_counter()
     with console.status("Loading scenc (torch, scvi-tools)"):
         import scenc

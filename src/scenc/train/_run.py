@@ -92,7 +92,8 @@ def fit(
     network.train()
     if checkpoints is not None:
         checkpoints.go_on(train)
-    with _quiet_lightning(), torch.random.fork_rng(range(torch.cuda.device_count())):
+    one_process = devices == 1 and num_nodes == 1
+    with _quiet_lightning(one_process), torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         trainer = pl.Trainer(
             accelerator=accelerator,
@@ -172,7 +173,7 @@ def _survive_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def _quiet_lightning(one_process: bool) -> Iterator[None]:
     """Silence what Lightning says of matters that are settled here."""
     loggers = [
         logging.getLogger("lightning.pytorch.utilities.rank_zero"),
@@ -192,6 +193,9 @@ def _quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
             # Lightning's own use of PyTorch's trees.
             warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+            if one_process:
+                # On a cluster Lightning recommends srun, which starts several.
+                warnings.filterwarnings("ignore", message="The `srun` command is available")
             yield
     finally:
         for log, level in zip(loggers, levels, strict=True):

@@ -272,8 +272,10 @@ def test_the_registry_without_keys_is_valid_too(atlas, adata):
         )
 
 
-# Lightning uses what PyTorch has deprecated; batches come from threads, not worker processes.
+# Lightning uses what PyTorch has deprecated; batches come from threads, not worker processes; there
+# may be a cluster's srun, which is for several processes.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")
 def test_a_network_trains_on_files(atlas):
     from lightning.pytorch import Trainer
 

@@ -32,7 +32,7 @@ def written(tmp_path_factory):
         yield file
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(data=st.data(), start=st.integers(0, 1100), size=st.integers(0, 1100))
 def test_any_values_are_those_that_were_written(written, data, start, size):
     name = data.draw(st.sampled_from(sorted(written)))

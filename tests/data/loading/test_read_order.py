@@ -25,7 +25,7 @@ def batches_of(plan, first=0):
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=5),
     chunk=st.integers(1, 20),
@@ -193,7 +193,7 @@ def test_lanes_divide_batches_and_are_shared_out(cells, world_size, n):
     assert lanes(cells, world_size) == n
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     n=st.integers(0, 60),
     batch_size=st.integers(1, 9),

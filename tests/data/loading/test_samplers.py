@@ -61,7 +61,7 @@ def test_ranks_share_the_same_global_batches(monkeypatch, world_size):
         assert len(shared) - len(together.rows) < world_size
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     n=st.integers(0, 60),
     batch_size=st.integers(1, 9),

@@ -90,7 +90,7 @@ KEYS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(keys=KEYS, data=st.data())
 def test_the_smallest_keys_are_drawn_and_the_smallest_of_these_come_first(keys, data):
     keys = 4 * np.array(keys, np.int32)
