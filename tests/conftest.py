@@ -113,6 +113,8 @@ def pytest_terminal_summary(terminalreporter):
         ]
         tests = "test" if len(skipped) == 1 else "tests"
         terminalreporter.write_line(f"{len(skipped)} {tests} skipped: {', '.join(each)}")
+    if find_shared() is None:
+        terminalreporter.write_line("Left out: what repeats tests on the shared data.")
 
 
 @pytest.fixture(autouse=True)
