@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from scenc.benchmark import PCA, _schedule
+from scenc.benchmark import PCA
+from scenc.benchmark.jobs import _schedule
 
 pytestmark = pytest.mark.slow
 

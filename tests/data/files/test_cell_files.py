@@ -10,7 +10,8 @@ import pytest
 import scipy.sparse as sp
 
 import scenc
-from scenc.data import CellFiles, CellFilesError, Tokenizer, _cell_module
+from scenc.data import CellFiles, CellFilesError, Tokenizer
+from scenc.data.loading import _datamodule as _cell_module
 
 QUIET = {"progress": False}
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenc.data import OrderedRequests, ShuffledRequests, _requests
+from scenc.data import OrderedRequests, ShuffledRequests
+from scenc.data.loading import _samplers as _requests
 
 ROWS = np.arange(100, 203)
 
