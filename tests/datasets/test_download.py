@@ -135,7 +135,7 @@ def test_a_dry_run_says_what_would_come_and_writes_nothing(
 def test_one_failure_leaves_the_others_and_the_next_call_goes_on(
     server, published, bodies, fetch, tricks
 ):
-    server.tricks[published[1]] = [tricks.break_after(2 * BLOCK), *[tricks.send(503, b"")] * 2]
+    server.tricks[published[1]] = [tricks.break_after(2 * BLOCK), *[tricks.send(503, b"")] * 3]
     with pytest.raises(DownloadError, match=f"1 of 3 .* {IDS[1]}: .*answered 503") as raised:
         fetch(IDS)
     report = raised.value.report
