@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 import scenc
-from scenc.datasets import DownloadError, _download, _job, download, pretraining
+from scenc.datasets import DownloadError, _download, _fetch, download, pretraining
 from scenc.datasets._http import BLOCK
 from scenc.datasets._transfer import transfer
 
@@ -313,7 +313,7 @@ def test_an_interrupt_ends_all_threads_and_keeps_the_parts(
 
         return transfer(pin, target, http, hear)
 
-    monkeypatch.setattr(_job, "transfer", transfer_until_interrupt)
+    monkeypatch.setattr(_fetch, "transfer", transfer_until_interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(IDS)
     assert not list((tmp_path / "data").glob("*.h5ad"))
