@@ -59,7 +59,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!scenc\.).*"),
     # Types of private modules, which have no page.
-    (r"py:.*", r"scenc\.([a-z]+\.)?_.*"),
+    (r"py:.*", r"scenc\.([a-z]+\.)*_.*"),
 ]
 
 html_theme = "sphinx_book_theme"

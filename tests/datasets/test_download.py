@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 import scenc
-from scenc.datasets import DownloadError, _download, _job, download, pretraining
+from scenc.datasets import DownloadError, _download, _fetch, download, pretraining
 from scenc.datasets._http import BLOCK
 from scenc.datasets._transfer import transfer
 
@@ -134,7 +134,7 @@ def test_a_dry_run_says_what_would_come_and_writes_nothing(
 def test_one_failure_leaves_the_others_and_the_next_call_goes_on(
     server, published, bodies, fetch, tricks
 ):
-    server.tricks[published[1]] = [tricks.break_after(2 * BLOCK), *[tricks.send(503, b"")] * 2]
+    server.tricks[published[1]] = [tricks.break_after(2 * BLOCK), *[tricks.send(503, b"")] * 3]
     with pytest.raises(DownloadError, match=f"1 of 3 .* {IDS[1]}: .*answered 503") as raised:
         fetch(IDS)
     report = raised.value.report
@@ -321,7 +321,7 @@ def test_an_interrupt_ends_all_threads_and_keeps_the_parts(
 
         return transfer(pin, target, http, hear)
 
-    monkeypatch.setattr(_job, "transfer", transfer_until_interrupt)
+    monkeypatch.setattr(_fetch, "transfer", transfer_until_interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(IDS)
     assert not list((tmp_path / "data").glob("*.h5ad"))

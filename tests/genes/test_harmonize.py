@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenc.genes import ensembl_to_symbol, harmonize, symbol_to_ensembl
-from scenc.genes._table import human_table
+from scenc.genes._gene_table import human_table
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import scenc.genes._harmonize as harmonizing
 from scenc.genes import match
-from scenc.genes._table import human_table
+from scenc.genes._gene_table import human_table
 
 
 def test_equal_names_need_no_table(monkeypatch):

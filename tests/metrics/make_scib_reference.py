@@ -74,7 +74,7 @@ def scib_scores(embedding: np.ndarray, batch: np.ndarray, labels: np.ndarray) ->
     import scanpy as sc
     import scib
 
-    from scenc.metrics._cells import prepare
+    from scenc.metrics._embedded_cells import prepare
 
     if not hasattr(pd, "value_counts"):  # gone from pandas 3; graph_connectivity calls it
         pd.value_counts = lambda values: pd.Series(values).value_counts()

@@ -10,9 +10,9 @@ from scipy.spatial.distance import cdist
 from sklearn import metrics as sk
 
 from scenc import metrics
-from scenc.metrics._cells import prepare
 from scenc.metrics._clusters import RESOLUTIONS, leiden_clusterings
-from scenc.metrics._neighbors import nearest_neighbors
+from scenc.metrics._embedded_cells import prepare
+from scenc.metrics._neighbors import nearest_neighbors, scib_metrics
 
 
 def _lisi(embedding, groups, k):
@@ -57,8 +57,6 @@ def test_batch_asw_is_its_formula_and_scib_metrics(blobs):
         expected.append(np.mean(1 - np.abs(sk.silhouette_samples(embedding[of], batch[of]))))
     score = metrics.batch_asw(embedding, batch, labels)
     assert score == pytest.approx(np.mean(expected), abs=1e-5)
-
-    from scenc.metrics._scib_metrics import scib_metrics
 
     theirs = scib_metrics().silhouette_batch(embedding, labels, batch)
     assert score == pytest.approx(float(theirs), abs=1e-5)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 
 import numpy as np
 import pytest
 
+from scenc import metrics
 from scenc.metrics import BATCH_CORRECTION, BIO_PRESERVATION, Score, integration
 
 
@@ -49,3 +51,15 @@ def test_scores_are_equal_frozen_and_can_be_sent(blobs):
         scores.nmi = 1.0
     score = pickle.loads(pickle.dumps(Score.undefined("why")))
     assert score.reason == "why"
+
+
+@pytest.mark.parametrize("name", [*BATCH_CORRECTION, *BIO_PRESERVATION])
+def test_help_explains_every_argument_of_a_metric(name):
+    metric = getattr(metrics, name)
+    help_ = inspect.getdoc(metric)
+    explained = help_.split("Parameters\n----------\n")[1].split("\n\n")[0].splitlines()
+    assert [line for line in explained if line[0] != " "] == [*inspect.signature(metric).parameters]
+    assert "Shape ``(n_cells, n_dims)``" in help_
+    assert "Raises\n------\nTypeError, ValueError\n    If" in help_
+    assert "{parameters}" not in help_
+    assert "{errors}" not in help_

@@ -91,16 +91,16 @@ class Catalogue:
 
     def _usable(self, entries: list[dict[str, Any]], url: str) -> list[Version]:
         """Read the entries that can be read; a single odd one does not spoil the rest."""
-        found: list[Version] = []
+        versions: list[Version] = []
         odd: RefusedError | None = None
         for entry in entries:
             try:
-                found.append(self._version(entry, url))
+                versions.append(self._version(entry, url))
             except RefusedError as error:
                 odd = odd or error
-        if odd is not None and not found:
+        if odd is not None and not versions:
             raise odd
-        return found
+        return versions
 
     def _version(self, entry: dict[str, Any], url: str) -> Version:
         asset = _asset(entry)

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from scenc.datasets._catalogue import API, Catalogue
+from scenc.datasets._fetch import Download
 from scenc.datasets._http import Http
-from scenc.datasets._job import Job
 from scenc.datasets._lock import NAME, LockFile
 from scenc.datasets._report import DownloadError, DownloadReport, readable
 from scenc.datasets._wanted import wanted
@@ -95,15 +95,15 @@ def download(
         raise ValueError(f"workers must be at least 1 and retries 0: got {workers} and {retries}.")
     items, folder = wanted(what), Path(folder)
     http = Http(retries, timeout, allow_http=urlsplit(api).scheme == "http")
-    job = Job(items, folder, http, Catalogue(http, api), workers, progress)
+    run = Download(items, folder, http, Catalogue(http, api), workers, progress)
     if dry_run:
-        return _without_failure(items, job.plan(LockFile(folder / NAME), update, verify))
+        return _without_failure(items, run.plan(LockFile(folder / NAME), update, verify))
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         lock = LockFile(folder / NAME)
-        plan = job.plan(lock, update, verify)
+        plan = run.plan(lock, update, verify)
         _require_room(plan)
-        return _without_failure(items, job.carry_out(plan, lock))
+        return _without_failure(items, run.carry_out(plan, lock))
 
 
 def _without_failure(items: Sequence[Wanted], report: DownloadReport) -> DownloadReport:

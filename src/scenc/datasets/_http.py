@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import random
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import MaxRetryError
+from urllib3.util import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-# Pause before the first repetition, in seconds; it doubles each time up to the longest.
+# Seconds. The first repetition comes at once, the second after a pause, which then doubles.
 _PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _GONE = frozenset({404, 410})
-_MAX_JSON = 512 * 2**20
 BLOCK = 64 * 2**10
 
 
 class TransientError(Exception):
-    """A failure after which the same request may succeed.
-
-    Parameters
-    ----------
-    reason
-        What happened.
-    pause
-        Seconds the server asks to wait, if it does.
-    """
-
-    def __init__(self, reason: str, pause: float | None = None) -> None:
-        super().__init__(reason)
-        self.pause = pause
+    """A failure after which the same request may succeed."""
 
 
 class RefusedError(Exception):
@@ -46,38 +34,28 @@ class Stopped(Exception):
     """The user has stopped the download."""
 
 
-class Patience:
-    """How long failures of one request are put up with.
+class Patience(Retry):
+    """How often a request is repeated, and how long to wait before; a stop ends the wait.
 
     Parameters
     ----------
-    http
-        The way to the server.
-    url
-        What is asked for.
+    stop
+        Set when the user has stopped the download.
     """
 
-    def __init__(self, http: Http, url: str) -> None:
-        self._http = http
-        self._url = url
-        self._n_failures = 0
+    def __init__(self, *args: Any, stop: threading.Event, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._stop = stop
 
-    def after(self, error: TransientError, progressed: bool = False) -> None:
-        """Pause after a failure; one after some progress counts as the first.
+    def new(self, **settings: Any) -> Patience:
+        """Copy with other settings; urllib3 counts failures in copies."""
+        return super().new(stop=self._stop, **settings)
 
-        Raises
-        ------
-        RefusedError
-            There have been too many in a row.
-        Stopped
-            The user has stopped the download.
-        """
-        self._n_failures = 1 if progressed else self._n_failures + 1
-        if self._n_failures > self._http.retries:
-            self._http.give_up(self._url, str(error))
-            raise RefusedError(f"{self._url}: {error} ({self._n_failures} times)") from error
-        pause = _PAUSE * 2 ** (self._n_failures - 1) * random.uniform(0.5, 1)
-        if self._http.stop.wait(min(_LONGEST_PAUSE, max(pause, error.pause or 0))):
+    def sleep(self, response: Any = None) -> None:
+        """Wait as long as the server asks to, or as the number of failures says."""
+        asked = self.get_retry_after(response) if response is not None else None
+        pause = max(asked or 0.0, self.get_backoff_time())
+        if self._stop.wait(min(pause, _LONGEST_PAUSE)):
             raise Stopped
 
 
@@ -95,13 +73,30 @@ class Http:
     """
 
     def __init__(self, retries: int, timeout: float, allow_http: bool) -> None:
-        self.retries = retries
+        from scenc import __version__
+
+        self.stop = threading.Event()
+        self.patience = Patience(
+            retries,
+            status_forcelist=_BUSY,
+            backoff_factor=_PAUSE / 2,
+            backoff_jitter=_PAUSE / 2,
+            raise_on_status=False,
+            stop=self.stop,
+        )
+        self._times = f"({retries + 1} times)"
         self._timeout = timeout
         self._schemes = ("https", "http") if allow_http else ("https",)
         # Servers that have answered at all, and those that were given up without an answer.
         self._reached: set[str] = set()
         self._out_of_reach: dict[str, str] = {}
-        self.stop = threading.Event()
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"scenc/{__version__}"
+        # Counts and sizes refer to the bytes of the file, not to a compressed form of them.
+        self._session.headers["Accept-Encoding"] = "identity"
+        for scheme in self._schemes:
+            adapter = HTTPAdapter(max_retries=self.patience, pool_maxsize=64)
+            self._session.mount(f"{scheme}://", adapter)
 
     def get_json(self, url: str) -> Any:
         """Return the parsed answer, ``None`` if there is nothing at the address.
@@ -111,7 +106,13 @@ class Http:
         RefusedError
             The server refuses, or fails at every repetition.
         """
-        return self._repeat("GET", url, _parse)
+        patience = self.patience
+        while True:
+            try:
+                with self.request("GET", url, accept=_GONE) as response:
+                    return None if response.status_code in _GONE else _parse(response)
+            except TransientError as error:
+                patience = self.wait_after(error, patience, url)
 
     def head(self, url: str) -> Mapping[str, str] | None:
         """Return the headers of what is at an address, ``None`` if there is nothing.
@@ -121,68 +122,77 @@ class Http:
         RefusedError
             As `get_json`.
         """
-        headers: Mapping[str, str] | None = self._repeat("HEAD", url, lambda found: found.headers)
-        return headers
-
-    def _repeat(self, method: str, url: str, read: Callable[[requests.Response], Any]) -> Any:
-        patience = Patience(self, url)
-        while True:
-            try:
-                with self.request(method, url) as response:
-                    if response.status_code in _GONE:
-                        return None
-                    check_status(response)
-                    return read(response)
-            except TransientError as error:
-                patience.after(error)
-
-    def give_up(self, url: str, reason: str) -> None:
-        """Spare other requests to a server that has never answered the same patience."""
-        server = urlsplit(url).netloc
-        if server not in self._reached:
-            self._out_of_reach.setdefault(server, f"{server} cannot be reached: {reason}")
+        with self.request("HEAD", url, accept=_GONE) as response:
+            return None if response.status_code in _GONE else response.headers
 
     @contextmanager
     def request(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
     ) -> Iterator[requests.Response]:
-        """Make one request; breaks of the connection, also while reading, are transient.
+        """Make a request, repeated while the server cannot be reached or is busy.
+
+        Parameters
+        ----------
+        method, url, headers
+            The request.
+        accept
+            Statuses of errors that the caller deals with.
 
         Raises
         ------
         TransientError
-            The connection failed.
+            The connection broke while the answer was read.
         RefusedError
-            The address is none, or not encrypted.
+            The address is none, or not encrypted; or the server refuses, or is never there.
         """
-        from scenc import __version__
-
-        # Counts and sizes refer to the bytes of the file, not to a compressed form of them.
-        common = {"User-Agent": f"scenc/{__version__}", "Accept-Encoding": "identity"}
         self.check_address(url)
         server = urlsplit(url).netloc
         if server in self._out_of_reach:
             raise RefusedError(self._out_of_reach[server])
         try:
-            with requests.request(
-                method,
-                url,
-                headers={**common, **(headers or {})},
-                timeout=self._timeout,
-                stream=True,
-                allow_redirects=True,
-            ) as response:
-                self._reached.add(server)
-                self.check_address(response.url)
-                yield response
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
-            raise TransientError(_reason(error)) from error
+            response = self._session.request(
+                method, url, headers=headers, timeout=self._timeout, stream=True
+            )
+        except requests.ConnectionError as error:
+            if server not in self._reached:
+                # Spare other requests the same patience.
+                said = f"{server} cannot be reached: {_reason(error)}"
+                self._out_of_reach.setdefault(server, said)
+            raise RefusedError(f"{url}: {_reason(error)} {self._times}") from error
         except requests.RequestException as error:
             raise RefusedError(f"{url}: {error}") from error
+        with response:
+            self._reached.add(server)
+            self.check_address(response.url)
+            if not response.ok and response.status_code not in accept:
+                said = f"the server answered {response.status_code} {response.reason or ''}"
+                times = self._times if response.status_code in _BUSY else ""
+                raise RefusedError(f"{response.url}: {said.rstrip()} {times}".rstrip())
+            try:
+                yield response
+            except requests.RequestException as error:
+                raise TransientError(_reason(error)) from error
+
+    def wait_after(self, error: TransientError, patience: Patience, url: str) -> Patience:
+        """Pause after a broken answer; return the patience that is left.
+
+        Raises
+        ------
+        RefusedError
+            There is none left.
+        Stopped
+            The user has stopped the download.
+        """
+        try:
+            patience = patience.increment("GET", url, error=error)
+        except MaxRetryError:
+            raise RefusedError(f"{url}: {error} {self._times}") from error
+        patience.sleep()
+        return patience
 
     def check_address(self, url: str) -> None:
         """Refuse an address that is none, or not encrypted.
@@ -197,46 +207,16 @@ class Http:
             raise RefusedError(f"{url!r} is no address that begins with https://.")
 
 
-def check_status(response: requests.Response) -> None:
-    """Raise for an answer that is an error.
-
-    Raises
-    ------
-    TransientError
-        The server is busy or has failed.
-    RefusedError
-        It refuses.
-    """
-    if response.ok:
-        return
-    said = f"the server answered {response.status_code} {response.reason or ''}".rstrip()
-    if response.status_code in _BUSY:
-        raise TransientError(said, _seconds(response.headers.get("Retry-After")))
-    raise RefusedError(f"{response.url}: {said}")
-
-
 def _parse(response: requests.Response) -> Any:
-    body = bytearray()
-    for block in response.iter_content(BLOCK):
-        body += block
-        if len(body) > _MAX_JSON:
-            raise RefusedError(f"{response.url}: the answer is longer than {_MAX_JSON} bytes")
     try:
-        return json.loads(body)
+        return response.json()
     except (ValueError, RecursionError) as error:
-        begin = bytes(body[:60]).decode("utf-8", "replace")
+        begin = response.content[:60].decode("utf-8", "replace")
         raise TransientError(f"the answer is no JSON ({error}): {begin!r}") from None
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text and text.isascii() and text.isdigit() else None
 
 
 def _reason(error: Exception) -> str:
     """Return the innermost reason of a failure, which says most in fewest words."""
-    while error.__cause__ is not None or error.__context__ is not None:
-        inner = error.__cause__ or error.__context__
-        if not isinstance(inner, Exception):
-            break
+    while isinstance(inner := error.__cause__ or error.__context__, Exception):
         error = inner
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

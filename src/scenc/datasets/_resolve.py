@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rapidfuzz.distance import Levenshtein
@@ -20,12 +20,12 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What was found for an id.
+    """The version of a data set that an id stands for.
 
     Attributes
     ----------
     version
-        The version; ``None``: nothing was found.
+        The version; ``None`` if there is none.
     how
         How it was found, or what is near.
     """
@@ -90,5 +90,4 @@ def _choose(versions: list[Version], cells: int | None, how: str) -> Resolution:
     for version in versions[1:]:
         if version.cells == cells:
             return Resolution(version, f"{how}; an earlier version, which has {cells:,} cells")
-    found = Resolution(newest, how)
-    return replace(found, how=f"{how}; no version has {cells:,} cells, the newest {newest.cells:,}")
+    return Resolution(newest, f"{how}; no version has {cells:,} cells, the newest {newest.cells:,}")

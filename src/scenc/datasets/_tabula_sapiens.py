@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from scenc._arguments import choose
 from scenc.datasets._download import download
+from scenc.datasets._paper import tissues
 from scenc.datasets._read import read_counts
-from scenc.datasets._tables import tissues
 
 if TYPE_CHECKING:
     import os

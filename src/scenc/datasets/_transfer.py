@@ -8,7 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from scenc.datasets._http import BLOCK, Patience, Stopped, TransientError, check_status
+from scenc.datasets._http import BLOCK, Stopped, TransientError
 from scenc.io._locate_counts import opened
 
 if TYPE_CHECKING:
@@ -50,19 +50,21 @@ def transfer(pin: Pin, target: Path, http: Http, on_bytes: Callable[[int], objec
     """
     part = Part(target, pin.url)
     on_bytes(part.size)
-    patience = Patience(http, pin.url)
+    patience = http.patience
     while True:
         before = part.size
         try:
             _continue(pin, part, http, on_bytes)
             digest = _check(pin, part)
         except TransientError as error:
-            # A whole block at least: a server that sends byte by byte ends, too.
-            patience.after(error, progressed=part.size >= before + BLOCK)
+            # Progress renews patience. It takes a whole block: a server that sends byte by byte
+            # is given up, too.
+            renewed = part.size >= before + BLOCK
+            patience = http.wait_after(error, http.patience if renewed else patience, pin.url)
         except _WrongContent as error:
             on_bytes(-part.size)
             part.discard()
-            patience.after(TransientError(str(error)))
+            patience = http.wait_after(TransientError(str(error)), patience, pin.url)
         else:
             part.move_to(target)
             return digest
@@ -144,10 +146,9 @@ def _continue(pin: Pin, part: Part, http: Http, on_bytes: Callable[[int], object
     headers = {}
     if part.size and part.state is not None:
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.state}
-    with http.request("GET", pin.url, headers) as response:
+    with http.request("GET", pin.url, headers, accept={416}) as response:
         if response.status_code == 416:
             raise _WrongContent("the server has fewer bytes than have arrived already")
-        check_status(response)
         if response.status_code != 206 or not headers:
             on_bytes(-part.size)
             part.begin(_state(response.headers))

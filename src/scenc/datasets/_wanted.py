@@ -9,7 +9,7 @@ import pandas as pd
 
 from scenc._arguments import choose
 from scenc.datasets._catalogue import is_id
-from scenc.datasets._tables import pretraining, tissues
+from scenc.datasets._paper import pretraining, tissues
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,13 +63,13 @@ def wanted(what: str | Iterable[str] | pd.DataFrame) -> list[Wanted]:
         A table is neither of those of this package.
     """
     if isinstance(what, pd.DataFrame):
-        found = _of_table(what)
+        items = _of_table(what)
     else:
         names = [what] if isinstance(what, str) else list(what)
-        found = [item for name in names for item in _of_name(name)]
-    if not found:
+        items = [item for name in names for item in _of_name(name)]
+    if not items:
         raise ValueError("There is nothing to download: no data set is named.")
-    unique = {(item.name, item.url): item for item in found}
+    unique = {(item.name, item.url): item for item in items}
     return list(unique.values())
 
 

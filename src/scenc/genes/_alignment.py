@@ -9,7 +9,7 @@ import pandas as pd
 
 from scenc.genes._match import match
 from scenc.genes._report import Report, sample
-from scenc.genes._rules import RULES
+from scenc.genes._rules import RULES, count_rules
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,8 +61,7 @@ class EmbeddingCoverage:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Number of genes per rule; rules that none met are left out."""
-        found = pd.Series(self.rule, dtype=object).value_counts()
-        return {rule: int(found[rule]) for rule in RULES if rule in found.index}
+        return count_rules(self.rule)
 
     def to_uns(self) -> dict[str, Any]:
         """Summarise in plain values that ``.h5ad`` files hold."""
@@ -94,7 +93,7 @@ class EmbeddingCoverage:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AlignedEmbeddings:
-    """Vectors in the order of a vocabulary; made by :meth:`ProteinEmbeddings.align`.
+    """Vectors in the order of a vocabulary; made by `ProteinEmbeddings.align`.
 
     Parameters
     ----------
@@ -107,8 +106,8 @@ class AlignedEmbeddings:
     index
         Position of each row in the vocabulary asked for, shape ``(n_genes,)``.
     missing
-        What is to become of genes without a vector: ``"learned"`` (they get a vector of their own
-        from the model, which trains it), ``"zero"`` (zeros) or ``"drop"`` (they are left out).
+        What happens to genes without a vector: ``"learned"`` (the model gives each a vector and
+        trains it), ``"zero"`` (zeros) or ``"drop"`` (they are left out).
     coverage
         The report on the whole vocabulary asked for.
     """
@@ -144,16 +143,16 @@ def find_vectors(
     species: str,
     ignore_case: bool,
 ) -> EmbeddingCoverage:
-    """Find a row for each gene by name, then by the file's symbols, then without capitals."""
+    """Find a row for each gene: by name, then by the file's symbols, then ignoring capitals."""
     by_name = match(genes, names, species=species, duplicates="all")
     positions, rule = by_name.positions.copy(), by_name.rule.copy()
     if symbols is not None and (positions < 0).any():
         rows = np.flatnonzero((symbols != "") & ~_repeated(symbols))
-        open_ = np.flatnonzero(positions < 0)
-        by_symbol = match(genes[open_], symbols[rows], species=species, duplicates="all")
-        hit = by_symbol.positions >= 0
-        positions[open_[hit]] = rows[by_symbol.positions[hit]]
-        rule[open_[hit]] = by_symbol.rule[hit]
+        unmatched = np.flatnonzero(positions < 0)
+        by_symbol = match(genes[unmatched], symbols[rows], species=species, duplicates="all")
+        matched = by_symbol.positions >= 0
+        positions[unmatched[matched]] = rows[by_symbol.positions[matched]]
+        rule[unmatched[matched]] = by_symbol.rule[matched]
     notes = by_name.notes
     rows = _without_case(genes, names if symbols is None else symbols)
     more = (positions < 0) & (rows >= 0) & (rule != "unnamed")
@@ -171,16 +170,16 @@ def find_vectors(
 def align_vectors(
     matrix: NDArray[Any], coverage: EmbeddingCoverage, missing: Missing
 ) -> AlignedEmbeddings:
-    """Put vectors in the order of the genes a coverage was found for."""
+    """Put vectors in the order of the genes of a coverage."""
     if missing not in ("learned", "zero", "drop"):
         raise ValueError(f'missing={missing!r} is not one of "learned", "zero" and "drop".')
-    found = coverage.has_vector
-    if not found.any():
-        wanted = sample(coverage.names, len(found))
+    covered = coverage.has_vector
+    if not covered.any():
+        wanted = sample(coverage.names, len(covered))
         hints = "".join(f" {note}." for note in coverage.notes)
         raise ValueError(f"{coverage.source} has no vector for any gene of {wanted}.{hints}")
-    index = np.flatnonzero(found) if missing == "drop" else np.arange(len(found))
-    rows, has_vector = coverage.positions[index], found[index]
+    index = np.flatnonzero(covered) if missing == "drop" else np.arange(len(covered))
+    rows, has_vector = coverage.positions[index], covered[index]
     aligned = np.zeros((len(index), matrix.shape[1]), dtype=np.float32)
     aligned[has_vector] = matrix[rows[has_vector]]
     return AlignedEmbeddings(aligned, has_vector, coverage.names[index], index, missing, coverage)
@@ -190,8 +189,8 @@ def _without_case(genes: Names, names: Names) -> NDArray[np.int64]:
     upper = np.array([name.upper() for name in names.tolist()], dtype=object)
     rows = np.flatnonzero((upper != "") & ~_repeated(upper))
     wanted = pd.Index([gene.upper() for gene in genes.tolist()], dtype=object)
-    found = pd.Index(upper[rows], dtype=object).get_indexer(wanted)
-    return np.asarray(np.where(found >= 0, rows[found], -1) if len(rows) else found)
+    at = pd.Index(upper[rows], dtype=object).get_indexer(wanted)
+    return np.asarray(np.where(at >= 0, rows[at], -1) if len(rows) else at)
 
 
 def _repeated(names: Names) -> NDArray[np.bool_]:

@@ -43,8 +43,8 @@ def embed_proteins(
     counts exactly once. Residues U, O, B, Z and X have tokens of their own; J and stops inside a
     protein are read as X.
 
-    What is finished is kept in a folder beside ``out`` and found again by sequence, model and
-    precision: a run that was stopped goes on where it was when it is started anew.
+    Finished vectors are kept in a folder beside ``out``, by sequence, model and precision: a run
+    that was stopped goes on where it was when it is started again.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def embed_proteins(
 
     Returns
     -------
-    The vectors, as :meth:`ProteinEmbeddings.load` reads them from ``out``.
+    The vectors, as `ProteinEmbeddings.load` reads them from ``out``.
 
     Raises
     ------
@@ -210,18 +210,18 @@ def _per_gene(
     source: str,
     notes: tuple[str, ...],
 ) -> ProteinEmbeddings:
-    isoforms: dict[str, list[Protein]] = {}
+    genes: dict[str, list[Protein]] = {}
     for protein in proteins:
-        isoforms.setdefault(protein.gene, []).append(protein)
+        genes.setdefault(protein.gene, []).append(protein)
     matrix = np.stack(
-        [np.mean([means[p.sequence] for p in of], axis=0) for of in isoforms.values()]
+        [np.mean([means[p.sequence] for p in isoforms], axis=0) for isoforms in genes.values()]
     )
-    symbols = [next((p.symbol for p in of if p.symbol), "") for of in isoforms.values()]
-    beside = any(s and s != gene for s, gene in zip(symbols, isoforms, strict=True))
+    symbols = [next((p.symbol for p in isoforms if p.symbol), "") for isoforms in genes.values()]
+    named_by_id = any(symbol not in ("", gene) for symbol, gene in zip(symbols, genes, strict=True))
     embeddings = ProteinEmbeddings.from_arrays(
-        isoforms,
+        genes,
         matrix.astype(np.float32),
-        symbols=symbols if beside else None,
+        symbols=symbols if named_by_id else None,
         source=source,
     )
     return replace(embeddings, notes=(*embeddings.notes, *notes))

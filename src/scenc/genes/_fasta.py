@@ -33,7 +33,7 @@ class Protein:
     accession
         First word of the header.
     gene
-        What its vector is filed under: gene id, else symbol, else the accession.
+        Name of its vector: the gene id, else the symbol, else the accession.
     symbol
         Gene symbol, ``""`` for none.
     sequence
@@ -47,7 +47,7 @@ class Protein:
 
 
 def parse_header(header: str) -> tuple[str, str, str]:
-    """Take accession, gene id and symbol from a header; ``""`` for what it does not say.
+    """Read accession, gene id and symbol from a header; ``""`` for what it does not say.
 
     Knows Ensembl's (``gene:``, ``gene_symbol:``), UniProt's (``GN=``) and GENCODE's (fields between
     bars). The first word of any other header is taken for the gene's name.
@@ -79,17 +79,17 @@ def read_fasta(paths: Iterable[Path]) -> tuple[list[Protein], tuple[str, ...]]:
     ValueError
         If a file is no protein FASTA, or an accession comes with two sequences.
     """
-    found: dict[str, Protein] = {}
+    by_accession: dict[str, Protein] = {}
     counts = dict.fromkeys(("empty", "replaced", "repeated", "nameless"), 0)
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}.")
-        before = len(found)
+        before = len(by_accession)
         for header, text in _records(path):
-            _add(found, counts, path, header, text)
-        if len(found) == before and not counts["repeated"]:
+            _add(by_accession, counts, path, header, text)
+        if len(by_accession) == before and not counts["repeated"]:
             raise ValueError(f"{path} has no protein sequences.")
-    proteins = list(found.values())
+    proteins = list(by_accession.values())
     letters = set().union(*(protein.sequence for protein in proteins))
     if letters <= _NUCLEOTIDES and sum(len(protein.sequence) for protein in proteins) > 20:
         raise ValueError("The sequences are nucleotides; protein sequences are needed.")
@@ -118,8 +118,9 @@ def _records(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _add(
-    found: dict[str, Protein], counts: dict[str, int], path: Path, header: str, text: str
+    by_accession: dict[str, Protein], counts: dict[str, int], path: Path, header: str, text: str
 ) -> None:
+    """Check one record and add it to the proteins, or count why it was not added."""
     accession, gene, symbol = parse_header(header)
     sequence = text.upper().replace(" ", "").replace("-", "").rstrip("*")
     if not sequence:
@@ -134,12 +135,12 @@ def _add(
         )
     counts["nameless"] += not gene and not symbol
     key = accession if gene or symbol != accession else f"{accession}\0{clean}"
-    if key in found:
-        if found[key].sequence != clean:
+    if key in by_accession:
+        if by_accession[key].sequence != clean:
             raise ValueError(f"{path}: {accession} was read before with another sequence.")
         counts["repeated"] += 1
         return
-    found[key] = Protein(accession, gene or symbol or accession, symbol, clean)
+    by_accession[key] = Protein(accession, gene or symbol or accession, symbol, clean)
 
 
 def _strip_versions(proteins: list[Protein]) -> list[Protein]:

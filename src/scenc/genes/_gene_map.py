@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scenc.genes._report import Report, sample
-from scenc.genes._rules import MAPPED, RULES
+from scenc.genes._rules import MAPPED, RULES, count_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneMap:
-    """What became of each name in a list of genes; made by `harmonize`.
+    """Gene names on one nomenclature, and how each was mapped; made by `harmonize`.
 
     All arrays have one entry per input name, in the order of the input.
 
@@ -29,7 +29,7 @@ class GeneMap:
     mapped
         The name to use: a current symbol or an Ensembl id as asked for with ``to``, or the input
         name (an Ensembl id without its version) where there is no such name or another column
-        has a better claim to it.
+        matches that gene by a stronger rule.
     canonical
         A stable key: two names with the same key mean the same gene. The Ensembl id without
         version where the gene has one, else its current symbol, else the name itself.
@@ -38,14 +38,14 @@ class GeneMap:
     ensembl_id
         Ensembl id without version, ``""`` where unknown.
     rule
-        How the name was dealt with: ``"ensembl"``, ``"symbol"``, ``"hgnc"``, ``"retired"`` (an
+        How the name was mapped: ``"ensembl"``, ``"symbol"``, ``"hgnc"``, ``"retired"`` (an
         Ensembl id another has replaced), ``"previous"``, ``"alias"``, ``"case"``, ``"date"``, or,
         for names left as they are, ``"unlisted"`` (an Ensembl id that the table lacks),
         ``"suffixed"`` (``FOO-1`` beside ``FOO``), ``"ambiguous"``, ``"unknown"``, ``"unnamed"``.
     to
         ``"symbol"`` or ``"ensembl"``.
     species
-        The species whose symbols were looked up, or the one found.
+        The species whose symbols were looked up, or the one that the names point to.
     ambiguous
         Each ambiguous name and the genes it could mean.
     duplicated
@@ -79,8 +79,7 @@ class GeneMap:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Number of names per rule; rules that no name met are left out."""
-        found = pd.Series(self.rule, dtype=object).value_counts()
-        return {rule: int(found[rule]) for rule in RULES if rule in found.index}
+        return count_rules(self.rule)
 
     @property
     def n_mapped(self) -> int:
@@ -125,8 +124,8 @@ class GeneMap:
             "species": self.species,
             "table": self.table,
             "counts": dict(self.counts),
-            "ambiguous": _lines(self.ambiguous),
-            "duplicated": _lines(self.duplicated),
+            "ambiguous": lines(self.ambiguous),
+            "duplicated": lines(self.duplicated),
             "unknown": np.array(self.unknown, dtype=object),
             "notes": np.array(self.notes, dtype=object),
         }
@@ -144,7 +143,7 @@ class GeneMap:
 
     def _remark(self, rule: str) -> str:
         if rule == "ambiguous":
-            shown = (f"{name}: {' or '.join(of[:3])}" for name, of in self.ambiguous.items())
+            shown = (f"{name}: {' or '.join(genes[:3])}" for name, genes in self.ambiguous.items())
             return sample(shown, len(self.ambiguous))
         if rule in ("ensembl", "symbol", "hgnc", "unnamed"):
             return ""
@@ -161,6 +160,6 @@ class GeneMap:
         return self._report().html()
 
 
-def _lines(groups: Mapping[str, tuple[str, ...]]) -> Names:
-    lines = [f"{key}: {', '.join(names)}" for key, names in groups.items()]
-    return np.array(lines, dtype=object)
+def lines(groups: Mapping[str, tuple[str, ...]]) -> Names:
+    """Write groups of names as lines of text, which ``.h5ad`` files hold."""
+    return np.array([f"{key}: {', '.join(names)}" for key, names in groups.items()], dtype=object)

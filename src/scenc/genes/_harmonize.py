@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from scenc.genes._gene_table import human_table
 from scenc.genes._identifiers import as_names, identify
 from scenc.genes._lookup import Lookup
-from scenc.genes._table import human_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

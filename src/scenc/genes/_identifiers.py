@@ -151,13 +151,13 @@ def group(keys: Names, names: Names) -> dict[str, tuple[str, ...]]:
     groups: dict[str, list[str]] = {}
     for key, name in zip(keys.tolist(), names.tolist(), strict=True):
         groups.setdefault(key, []).append(name)
-    return {key: tuple(of) for key, of in groups.items()}
+    return {key: tuple(members) for key, members in groups.items()}
 
 
 def has_lower_case(names: Names) -> NDArray[np.bool_]:
-    """Tell names not written as human symbols are: lower case other than in ``C1orf112``."""
-    found = [_NOT_UPPER.search(name.replace("orf", "")) is not None for name in names.tolist()]
-    return np.array(found, dtype=bool)
+    """Say which names have lower-case letters other than the ``orf`` of ``C1orf112``."""
+    lower = [_NOT_UPPER.search(name.replace("orf", "")) is not None for name in names.tolist()]
+    return np.array(lower, dtype=bool)
 
 
 def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, str]:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from scenc.genes._gene_map import GeneMap
+from scenc.genes._gene_table import AMBIGUOUS, LEVELS, NONE, GeneTable
 from scenc.genes._identifiers import detect_species, group, has_lower_case
 from scenc.genes._rules import STRENGTH, WEAKEST
-from scenc.genes._table import AMBIGUOUS, LEVELS, NONE, GeneTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +30,8 @@ _MONTHS = {
     "FEB": ("FEB",),
     "APR": ("APR",),
 }
-#: rules that a suffix does not put in doubt
-_OWN_RIGHT = ("ensembl", "symbol", "hgnc", "unlisted", "retired", "unnamed")
+#: rules strong enough to keep a name such as ``FOO-1`` although ``FOO`` is there too
+_SURE = ("ensembl", "symbol", "hgnc", "unlisted", "retired", "unnamed")
 
 
 class Lookup:
@@ -121,14 +121,14 @@ class Lookup:
     def find_suffixed(self) -> None:
         """Take back a weak match of ``FOO-1`` where ``FOO`` is there too: it may be its copy."""
         present = set(self.names.tolist())
-        for i in np.flatnonzero(~np.isin(self.rule.astype(str), _OWN_RIGHT)).tolist():
+        for i in np.flatnonzero(~np.isin(self.rule.astype(str), _SURE)).tolist():
             suffixed = _SUFFIXED.fullmatch(self.names[i])
             if suffixed and suffixed[1] in present:
                 self.row[i], self.rule[i] = NONE, "suffixed"
                 self.base[self.names[i]] = suffixed[1]
 
     def gene_map(self, to: str, species: str, notes: tuple[str, ...]) -> GeneMap:
-        """Put together what was found."""
+        """Collect the results."""
         has_row = self.row >= 0
         suffix = np.where([name.endswith(PAR_Y) for name in self.stable.tolist()], PAR_Y, "")
         suffix = np.where(has_row, suffix, "").astype(object)
@@ -166,8 +166,8 @@ class Lookup:
         strength = np.array([STRENGTH.get(rule, WEAKEST) for rule in self.rule.tolist()])
         order = pd.Series(strength).groupby(pd.Series(canonical, dtype=object))
         best = order.transform("min").to_numpy() == strength
-        own = np.where(self.stable != "", self.stable, self.names)
-        return np.where(best & (target != ""), target, own)
+        unchanged = np.where(self.stable != "", self.stable, self.names)
+        return np.where(best & (target != ""), target, unchanged)
 
     def _ambiguous(self) -> dict[str, tuple[str, ...]]:
         names = self.names[self.rule == "ambiguous"]

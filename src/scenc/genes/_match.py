@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from scenc.genes._gene_map import lines
 from scenc.genes._harmonize import harmonize
 from scenc.genes._identifiers import as_names, group
 from scenc.genes._report import Report, sample
-from scenc.genes._rules import RULES, STRENGTH, WEAKEST
+from scenc.genes._rules import RULES, STRENGTH, WEAKEST, count_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,12 +37,13 @@ class GeneMatch:
     rule
         Per query name how it was matched: ``"exact"`` (the same name) or the weaker of the rules
         that lead query and vocabulary name to one gene (see `GeneMap`); or why it was not:
-        ``"duplicate"`` (another column has a better claim to the gene), ``"tied"`` (another column
-        has an equal claim), ``"unmatched"``, ``"unnamed"``.
+        ``"duplicate"`` (another column matches the gene by a stronger rule), ``"tied"`` (another
+        column matches it by an equally strong one), ``"unmatched"``, ``"unnamed"``.
     duplicated
         Vocabulary genes that several query columns mean, and those columns, the one used first.
     tied
-        Those of them where no column has the best claim: with ``duplicates="best"`` none is used.
+        Those of them where several columns match by the strongest rule; with
+        ``duplicates="best"`` none of these is used.
     notes
         What else to know, in sentences.
     """
@@ -71,8 +73,7 @@ class GeneMatch:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Number of query columns per rule; rules that none met are left out."""
-        found = pd.Series(self.rule, dtype=object).value_counts()
-        return {rule: int(found[rule]) for rule in RULES if rule in found.index}
+        return count_rules(self.rule)
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ class GeneMatch:
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """Query names that are not used, for whichever reason."""
+        """Query names that are not used, whatever the reason."""
         return tuple(self.query[self.positions < 0].tolist())
 
     def to_frame(self) -> pd.DataFrame:
@@ -108,14 +109,13 @@ class GeneMatch:
         Numbers of query columns, vocabulary genes and matches, coverage, counts by rule and, one
         line of text each, duplicated genes, unmatched columns and missing genes.
         """
-        duplicated = [f"{gene}: {', '.join(names)}" for gene, names in self.duplicated.items()]
         return {
             "n_query": len(self.query),
             "n_vocabulary": len(self.vocabulary),
             "n_matched": self.n_matched,
             "coverage": self.coverage,
             "counts": dict(self.counts),
-            "duplicated": np.array(duplicated, dtype=object),
+            "duplicated": lines(self.duplicated),
             "unmatched": np.array(self.unmatched, dtype=object),
             "missing": np.array(self.missing, dtype=object),
             "notes": np.array(self.notes, dtype=object),
@@ -125,7 +125,7 @@ class GeneMatch:
         rows = [(RULES[rule], count, self._remark(rule)) for rule, count in self.counts.items()]
         notes = list(self.notes)
         if self.duplicated:
-            shown = (f"{gene}: {', '.join(of[:3])}" for gene, of in self.duplicated.items())
+            shown = (f"{gene}: {', '.join(names[:3])}" for gene, names in self.duplicated.items())
             many = len(self.duplicated)
             notes.append(f"{many:,} genes have several columns ({sample(shown, many)})")
         if self.missing:
@@ -160,7 +160,7 @@ def match(
     species: str = "auto",
     duplicates: Literal["best", "all", "error"] = "best",
 ) -> GeneMatch:
-    """Find each column of a data set in a vocabulary of genes, whatever the two are named by.
+    """Find each column of a data set in a vocabulary of genes, by symbols or Ensembl ids.
 
     Equal names match first, so that lists of any species or made-up names work, and lists that
     agree never wait for the gene table. The rest match where `harmonize` brings both names
@@ -197,10 +197,10 @@ def match(
     Examples
     --------
     >>> from scenc.genes import match
-    >>> found = match(["ENSG00000127054.24", "CD3E", "x"], ["CD3E", "CPSF3L", "MS4A1"])
-    >>> found.positions.tolist()
+    >>> matched = match(["ENSG00000127054.24", "CD3E", "x"], ["CD3E", "CPSF3L", "MS4A1"])
+    >>> matched.positions.tolist()
     [1, 0, -1]
-    >>> found.rule.tolist()
+    >>> matched.rule.tolist()
     ['previous', 'exact', 'unmatched']
     """
     if duplicates not in ("best", "all", "error"):
@@ -242,15 +242,15 @@ def _match_canonical(
     vocabulary = pd.DataFrame({"gene": genes.canonical, "strength": _strength(genes.rule)})
     best = vocabulary.groupby("gene")["strength"].transform("min") == vocabulary["strength"]
     vocabulary = vocabulary[best].drop_duplicates("gene", keep=False)
-    found = pd.Index(vocabulary["gene"], dtype=object).get_indexer(
-        pd.Index(columns.canonical, dtype=object)
-    )
-    new = (rule == "unmatched") & (found >= 0)
-    at = vocabulary.index.to_numpy()[found[new]]
-    own, other = _strength(columns.rule)[new], vocabulary["strength"].to_numpy()[found[new]]
-    positions[new] = at
-    strength[new] = np.maximum(own, other)
-    rule[new] = np.where(own >= other, columns.rule[new], genes.rule[at])
+    keys = pd.Index(columns.canonical, dtype=object)
+    at = pd.Index(vocabulary["gene"], dtype=object).get_indexer(keys)
+    new = (rule == "unmatched") & (at >= 0)
+    gene = vocabulary.index.to_numpy()[at[new]]
+    ours, theirs = _strength(columns.rule)[new], vocabulary["strength"].to_numpy()[at[new]]
+    positions[new] = gene
+    strength[new] = np.maximum(ours, theirs)
+    # Of the two rules that lead to the gene, the weaker one counts.
+    rule[new] = np.where(ours >= theirs, columns.rule[new], genes.rule[gene])
 
 
 def _strength(rule: Names) -> NDArray[np.int64]:
@@ -265,7 +265,7 @@ def _settle(
     rule: Names,
     duplicates: str,
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
-    """Let one column at most stand for a gene; changes ``positions`` and ``rule``."""
+    """Let at most one column stand for a gene; changes ``positions`` and ``rule``."""
     claims = pd.DataFrame({"gene": positions, "strength": strength})[positions >= 0]
     claims = claims[claims["gene"].duplicated(keep=False)].sort_values("strength", kind="stable")
     best = claims.groupby("gene")["strength"].transform("min") == claims["strength"]

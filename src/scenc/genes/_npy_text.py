@@ -5,27 +5,19 @@ from typing import IO
 
 import numpy as np
 
-#: the only words in numpy's own pickle of an object array, besides its content
-_NUMPY_WORDS = {"numpy._core.multiarray", "numpy.core.multiarray", "_reconstruct", "numpy",
-                "ndarray", "dtype", "O8", "O4", "|", "O", "b"}  # fmt: skip
-_NUMPY_GLOBALS = {"numpy._core.multiarray _reconstruct", "numpy.core.multiarray _reconstruct",
-                  "numpy ndarray", "numpy dtype"}  # fmt: skip
-_TEXT = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
-_PUT = ("BINPUT", "LONG_BINPUT")
-_GET = ("BINGET", "LONG_BINGET")
-_IN_HEAD = {*_TEXT, "PROTO", "FRAME", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MARK", "NONE",
-            "BININT", "BININT1", "BININT2", "TUPLE", "TUPLE1", "TUPLE3", "SHORT_BINBYTES",
-            "NEWFALSE", "NEWTRUE", "EMPTY_LIST", *_GET}  # fmt: skip
-_IN_LIST = {*_TEXT, *_PUT, *_GET, "MEMOIZE", "MARK", "APPEND", "APPENDS", "FRAME", "NONE"}
-_AFTER = {"TUPLE", "BUILD", "STOP", *_PUT, "MEMOIZE"}
+_TEXT = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+_STORE = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_RECALL = {"BINGET", "LONG_BINGET"}
+#: what else stands between the strings of a pickled list
+_BETWEEN = {"MARK", "APPEND", "APPENDS", "FRAME"}
 
 
 def read_text_array(stream: IO[bytes], source: str) -> list[str]:
     """Read a one-dimensional ``.npy`` array of strings, whichever way it was saved.
 
     ``numpy.save`` pickles arrays of Python strings (dtype object), and unpickling can run code. The
-    pickle is not loaded here: its instructions are listed and the strings between them collected,
-    if they are exactly those of an array of strings; anything else is refused.
+    pickle is not loaded here: its instructions are listed, and the strings are taken from the list
+    of values. Anything else among the values is refused.
 
     Parameters
     ----------
@@ -47,10 +39,10 @@ def read_text_array(stream: IO[bytes], source: str) -> list[str]:
     if len(shape) != 1:
         raise ValueError(f"{source} must be one-dimensional, but its shape is {shape}.")
     if dtype == np.dtype(object):
-        values = _strings(stream.read(), source)
+        values = _pickled_strings(stream.read(), source)
     elif dtype.kind in "US":
-        data = np.frombuffer(stream.read(), dtype=dtype)
-        values = [v.decode() if isinstance(v, bytes) else str(v) for v in data.tolist()]
+        array = np.frombuffer(stream.read(), dtype=dtype)
+        values = (np.char.decode(array, "utf-8") if dtype.kind == "S" else array).tolist()
     else:
         raise ValueError(f"{source} must hold names, but its type is {dtype}.")
     if len(values) != shape[0]:
@@ -58,57 +50,39 @@ def read_text_array(stream: IO[bytes], source: str) -> list[str]:
     return values
 
 
-def _strings(pickled: bytes, source: str) -> list[str]:
-    memo: dict[int, str | None] = {}
-    values: list[str] = []
-    last: str | None = None
-    stage = "head"
+def _pickled_strings(pickled: bytes, source: str) -> list[str]:
+    """List the values of a pickled array of strings without loading it.
+
+    numpy's pickle builds an empty array, then a list of its values, then a tuple of both::
+
+        ... GLOBAL ndarray ... EMPTY_LIST MARK BINUNICODE 'A1BG' BINPUT 7 ... APPENDS TUPLE BUILD
+
+    A string that comes again is recalled by the number under which it was stored (BINPUT, BINGET).
+    """
+    stored: dict[int, object] = {}
+    values: list[str] | None = None
+    last: object = None
     try:
         for opcode, argument, _ in pickletools.genops(pickled):
             name = opcode.name
-            if name in _PUT and isinstance(argument, int):
-                memo[argument] = last
-            elif name == "MEMOIZE":
-                memo[len(memo)] = last
-            else:
-                last = _text(name, argument, memo)
-                stage = _next_stage(stage, name, argument, last)
-                if stage == "list" and name in (*_TEXT, *_GET, "NONE"):
-                    values.append(_value(name, last))
+            if name in _STORE:
+                stored[len(stored) if name == "MEMOIZE" else int(str(argument))] = last
+                continue
+            last = argument if name in _TEXT else None
+            if name in _RECALL:
+                last = stored[int(str(argument))]
+            if values is None:
+                values = [] if name == "EMPTY_LIST" else None
+            elif name == "TUPLE":
+                return values
+            elif name == "NONE" or isinstance(last, str):
+                values.append("" if last is None else str(last))
+            elif name not in _BETWEEN:
+                raise ValueError(f"unexpected {name}")
+        raise ValueError("no end of the list")
     except (ValueError, KeyError) as error:
         raise ValueError(
             f"{source} holds pickled Python objects other than strings, which are not loaded "
             "because unpickling can run code. Save the names as a plain array: "
             "numpy.savez(file, names=numpy.asarray(names, dtype=str), embeddings=matrix)."
         ) from error
-    return values
-
-
-def _text(name: str, argument: object, memo: dict[int, str | None]) -> str | None:
-    if name in _TEXT:
-        return str(argument)
-    if name in _GET and isinstance(argument, int):
-        return memo[argument]
-    return None
-
-
-def _next_stage(stage: str, name: str, argument: object, text: str | None) -> str:
-    """Follow the three parts of the pickle: array type, list of values, end."""
-    if stage == "head":
-        known = name in _IN_HEAD and (text is None or text in _NUMPY_WORDS)
-        if not known or (name == "GLOBAL" and argument not in _NUMPY_GLOBALS):
-            raise ValueError(f"unexpected {name} {argument!r}")
-        return "list" if name == "EMPTY_LIST" else "head"
-    if stage == "list" and name in _IN_LIST:
-        return "list"
-    if name in _AFTER:
-        return "end"
-    raise ValueError(f"unexpected {name}")
-
-
-def _value(name: str, text: str | None) -> str:
-    if name == "NONE":
-        return ""
-    if text is None:
-        raise ValueError("a reference to something that is no string")
-    return text

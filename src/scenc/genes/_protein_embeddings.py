@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class ProteinEmbeddings:
     """One pretrained vector per gene, from a protein language model or any other source.
 
-    Made by :meth:`load`, :meth:`from_arrays`, :meth:`from_anndata` or
-    `scenc.genes.embed_proteins`, which check what they are given.
+    Made by `load`, `from_arrays`, `from_anndata` or `scenc.genes.embed_proteins`, which check what
+    they are given.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ProteinEmbeddings:
     id_kind
         ``"ensembl"``, ``"symbol"`` or ``"mixed"``: what ``names`` are.
     notes
-        What the checks found, in sentences.
+        Remarks of the checks, in sentences.
     """
 
     matrix: NDArray[np.float16] | NDArray[np.float32]
@@ -62,7 +62,7 @@ class ProteinEmbeddings:
     ) -> Self:
         """Read vectors from a file of any of the formats in use.
 
-        - ``.safetensors``: what :meth:`save` writes, or one tensor per gene,
+        - ``.safetensors``: what `save` writes, or one tensor per gene,
         - ``.pt``, ``.pth``, ``.torch``, ``.ckpt``: a dictionary from symbol or Ensembl id to
           vector (UCE, STATE, Heimdall), or a checkpoint with one as ``protein_embeds_dict``,
         - ``.h5``, ``.hdf5``: ``keys`` and ``arrays/<key>`` (TranscriptFormer), or AnnData,
@@ -115,7 +115,7 @@ class ProteinEmbeddings:
         duplicates: Policy = "error",
         nonfinite: NonFinite = "error",
     ) -> Self:
-        """Make it from names and a matrix; the checks are those of :meth:`load`.
+        """Make it from names and a matrix; the checks are those of `load`.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class ProteinEmbeddings:
         source
             What to call it in reports.
         duplicates, nonfinite
-            As in :meth:`load`.
+            As in `load`.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class ProteinEmbeddings:
         adata
             The annotated matrix.
         duplicates, nonfinite
-            As in :meth:`load`.
+            As in `load`.
 
         Examples
         --------
@@ -236,11 +236,11 @@ class ProteinEmbeddings:
         vocabulary
             Gene names of any kind.
         missing
-            What becomes of genes without a vector. ``"learned"``: their row is zero here, and the
-            model gives each a vector of its own and trains it. ``"zero"``: their row is zero and
+            What happens to genes without a vector. ``"learned"``: their row is zero here, and the
+            model gives each a vector and trains it. ``"zero"``: their row is zero and
             stays so. ``"drop"``: they are left out; ``index`` says what remains.
         species, ignore_case
-            As in :meth:`coverage`.
+            As in `coverage`.
 
         Raises
         ------
@@ -260,7 +260,7 @@ class ProteinEmbeddings:
         return align_vectors(self.matrix, coverage, missing)
 
     def save(self, path: str | Path) -> Path:
-        """Write the vectors to a ``.safetensors`` file that :meth:`load` reads.
+        """Write the vectors to a ``.safetensors`` file that `load` reads.
 
         The file holds the tensor ``embeddings`` and, as metadata, names, symbols and source. It is
         complete or not there at all.

@@ -1,6 +1,13 @@
 from __future__ import annotations
 
-#: every way a name can be dealt with, strongest first, and how reports call it
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from scenc.genes._identifiers import Names
+
+#: how a name was matched or why it was not, strongest first, and what reports call it
 RULES = {
     "exact": "same name",
     "ensembl": "Ensembl id",
@@ -38,3 +45,9 @@ STRENGTH = {
     "date": 5,
 }
 WEAKEST = 9
+
+
+def count_rules(rule: Names) -> dict[str, int]:
+    """Count names per rule, in the order of `RULES`; rules that no name met are left out."""
+    counts = pd.Series(rule, dtype=object).value_counts()
+    return {name: int(counts[name]) for name in RULES if name in counts.index}

@@ -7,9 +7,9 @@ light; jax and scib-metrics are loaded by the first score that needs them, and
 
 from __future__ import annotations
 
-from scenc.metrics._cells import MISSING
 from scenc.metrics._classification import ClassificationScores, knn_classification
 from scenc.metrics._clusters import RESOLUTIONS
+from scenc.metrics._embedded_cells import MISSING
 from scenc.metrics._graph_connectivity import graph_connectivity
 from scenc.metrics._integration import (
     BATCH_CORRECTION,

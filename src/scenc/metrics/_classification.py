@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scenc.metrics._cells import MISSING, prepare
+from scenc.metrics._embedded_cells import MISSING, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
-    from scenc.metrics._cells import Groups
+    from scenc.metrics._embedded_cells import Groups
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationScores:
-    """What `scenc.metrics.knn_classification` found; prints as a table.
+    """Scores of `scenc.metrics.knn_classification`; prints as a table.
 
     Attributes
     ----------
@@ -279,7 +279,7 @@ def _run(
     for train, test in shuffles.split(codes, codes):
         classifier = KNeighborsClassifier(n_neighbors=k).fit(embedding[train], codes[train])
         predicted = classifier.predict(embedding[test])
-        report = _report(codes[test], predicted, len(kept))
+        report = _scores_per_class(codes[test], predicted, len(kept))
         reports.append(report)
         splits.append(
             {
@@ -296,18 +296,18 @@ def _run(
     return pd.DataFrame(splits), per_class
 
 
-def _report(
+def _scores_per_class(
     truth: NDArray[np.intp], predicted: NDArray[np.intp], n_classes: int
 ) -> NDArray[np.float64]:
     """Precision, recall, F1 and support of each class, shape ``(4, n_classes)``.
 
-    A class that is never predicted has precision 0, as F1 has it; one that is not tested has NaN.
+    A class that is never predicted has precision 0; one that is not tested has NaN.
     """
-    right = np.bincount(truth[truth == predicted], minlength=n_classes)
-    support = np.bincount(truth, minlength=n_classes)
-    called = np.bincount(predicted, minlength=n_classes)
-    absent = np.where(support > 0, 0.0, np.nan)
-    precision = right / np.maximum(called, 1) + absent
-    recall = right / np.maximum(support, 1) + absent
-    f1 = 2 * right / np.maximum(support + called, 1) + absent
-    return np.stack([precision, recall, f1, support.astype(np.float64)])
+    from sklearn.metrics import precision_recall_fscore_support
+
+    scores = np.array(
+        precision_recall_fscore_support(truth, predicted, labels=range(n_classes), zero_division=0),
+        dtype=np.float64,
+    )
+    scores[:3, scores[3] == 0] = np.nan
+    return scores

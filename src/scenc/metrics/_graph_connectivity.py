@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenc.metrics._cells import MISSING, Options, prepare
+from scenc.metrics._docs import shared_docs
+from scenc.metrics._embedded_cells import MIN_CELLS, MISSING, Options, prepare
 from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
@@ -12,9 +13,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from scenc.metrics._cells import Cells
+    from scenc.metrics._embedded_cells import EmbeddedCells
 
 
+@shared_docs
 def graph_connectivity(
     embedding: ArrayLike,
     labels: ArrayLike,
@@ -27,25 +29,13 @@ def graph_connectivity(
     The graph is cut down to the cells :math:`C_l` of a label; the score is the mean over labels
     of :math:`|\mathrm{LCC}(C_l)| / |C_l|`, the share of its largest connected component.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    labels
-        Label of each cell, shape ``(n_cells,)``. Cells without one are left out.
-    n_neighbors
-        Number of neighbours, the cell itself included; all cells if there are fewer.
-    missing
-        Names that stand for "no label".
+    {parameters}
 
     Returns
     -------
     A score in (0, 1], higher is better. It is defined for a single label too.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     Notes
     -----
@@ -65,13 +55,12 @@ def graph_connectivity(
     >>> float(graph_connectivity(cells, np.repeat(["B", "B"], 100)))
     0.5
     """
-    options = Options(n_neighbors=n_neighbors, lisi_neighbors=max(n_neighbors, 6))
-    return graph_connectivity_score(
-        prepare(embedding, labels=labels, missing=missing, options=options)
-    )
+    options = Options(n_neighbors, MIN_CELLS)
+    cells = prepare(embedding, labels=labels, missing=missing, options=options)
+    return graph_connectivity_score(cells)
 
 
-def graph_connectivity_score(cells: Cells) -> Score:
+def graph_connectivity_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from scenc._arguments import choose
-from scenc.metrics._cells import MISSING, Options, prepare
 from scenc.metrics._clusters import RESOLUTIONS
+from scenc.metrics._embedded_cells import MISSING, Options, prepare
 from scenc.metrics._graph_connectivity import graph_connectivity_score
 from scenc.metrics._isolated_labels import (
     isolated_asw_score,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from scenc.metrics._cells import Cells
+    from scenc.metrics._embedded_cells import EmbeddedCells
 
 BATCH_CORRECTION = ("ilisi", "graph_connectivity", "batch_asw")
 """The scores averaged as batch correction."""
@@ -56,7 +56,7 @@ _TITLES = {
     "isolated_labels_asw": "isolated-label silhouette",
 }
 
-_SCORERS: dict[str, Callable[[Cells], Score]] = {
+_SCORERS: dict[str, Callable[[EmbeddedCells], Score]] = {
     "ilisi": ilisi_score,
     "graph_connectivity": graph_connectivity_score,
     "batch_asw": batch_asw_score,
@@ -71,7 +71,7 @@ _SCORERS: dict[str, Callable[[Cells], Score]] = {
 
 @dataclass(frozen=True)
 class IntegrationScores:
-    """What `scenc.metrics.integration` found; prints as a table.
+    """Scores of `scenc.metrics.integration`; prints as a table.
 
     Attributes
     ----------
@@ -82,13 +82,13 @@ class IntegrationScores:
     reasons
         Why a score is NaN, for each that is: name -> reason.
     notes
-        What else one should know about the numbers.
+        Remarks on the numbers, in sentences.
     n_cells, n_batches, n_labels
         What was scored.
     n_unlabelled, n_unbatched
         Number of cells left out because they had no label, or no batch.
     isolated_labels
-        The labels found in the fewest batches.
+        The labels that are in the fewest batches, or in at most ``iso_threshold``.
     resolution
         Leiden resolution with the best NMI, which ARI is taken at.
     seconds
@@ -238,8 +238,8 @@ def integration(
     leiden
         ``"igraph"``, or ``"leidenalg"``, which scib uses; see `scenc.metrics.nmi`.
     iso_threshold
-        A label is isolated if it is found in at most so many batches. None: in as few as any
-        label is.
+        A label is isolated if it is in at most this many batches. None: the labels that are in
+        the fewest batches are isolated.
     missing
         Names in ``labels`` that stand for "no label", beside NaN, None and NA themselves.
     seed
@@ -312,7 +312,7 @@ def integration(
     )
 
 
-def _notes(cells: Cells, wanted: Collection[str]) -> tuple[str, ...]:
+def _notes(cells: EmbeddedCells, wanted: Collection[str]) -> tuple[str, ...]:
     notes = []
     if cells.n_cells < cells.options.lisi_neighbors and {"ilisi", "clisi"} & {*wanted}:
         notes.append(

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenc.metrics._cells import MISSING, Options, prepare
 from scenc.metrics._clusters import RESOLUTIONS
+from scenc.metrics._docs import shared_docs
+from scenc.metrics._embedded_cells import MIN_CELLS, MISSING, Options, prepare
 from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from scenc.metrics._cells import Cells
+    from scenc.metrics._embedded_cells import EmbeddedCells
 
 
+@shared_docs
 def isolated_labels_f1(
     embedding: ArrayLike,
     batch: ArrayLike,
@@ -34,35 +36,14 @@ def isolated_labels_f1(
     Leiden cluster :math:`c`, :math:`F_1 = 2 |l \cap c| / (|l| + |c|)`; the label's score is the
     largest over all clusters of all resolutions, and the mean over isolated labels is returned.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    batch, labels
-        Batch and label of each cell, shape ``(n_cells,)``. Cells without either are left out.
-    iso_threshold
-        A label is isolated if it is found in at most so many batches. None: in as few as any
-        label is.
-    n_neighbors
-        Number of neighbours in the graph, the cell itself included.
-    resolutions
-        Leiden resolutions to choose from.
-    leiden
-        ``"igraph"``, or ``"leidenalg"``, which scib uses; see `scenc.metrics.nmi`.
-    missing
-        Names in ``labels`` that stand for "no label".
-    seed
-        Of the clustering.
+    {parameters}
 
     Returns
     -------
     A score in (0, 1], higher is better; NaN with its reason if no label is isolated, which is so
     when every label is in every batch.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     Notes
     -----
@@ -80,17 +61,11 @@ def isolated_labels_f1(
     >>> float(isolated_labels_f1(cells, batch, labels))
     1.0
     """
-    options = Options(
-        n_neighbors=n_neighbors,
-        lisi_neighbors=max(n_neighbors, 6),
-        resolutions=resolutions,
-        leiden=leiden,
-        iso_threshold=iso_threshold,
-        seed=seed,
-    )
+    options = Options(n_neighbors, MIN_CELLS, resolutions, leiden, iso_threshold, seed)
     return isolated_f1_score(prepare(embedding, batch, labels, missing=missing, options=options))
 
 
+@shared_docs
 def isolated_labels_asw(
     embedding: ArrayLike,
     batch: ArrayLike,
@@ -105,27 +80,14 @@ def isolated_labels_asw(
     labels (see `scenc.metrics.label_asw`), as :math:`(\bar s_l + 1) / 2`, averaged over
     the isolated labels. These are the labels found in the fewest batches.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    batch, labels
-        Batch and label of each cell, shape ``(n_cells,)``. Cells without either are left out.
-    iso_threshold
-        A label is isolated if it is found in at most so many batches. None: in as few as any
-        label is.
-    missing
-        Names in ``labels`` that stand for "no label".
+    {parameters}
 
     Returns
     -------
     A score in [0, 1], higher is better; NaN with its reason if no label is isolated, or none of
     them has two cells.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     Notes
     -----
@@ -148,7 +110,7 @@ def isolated_labels_asw(
     return isolated_asw_score(prepare(embedding, batch, labels, missing=missing, options=options))
 
 
-def isolated_f1_score(cells: Cells) -> Score:
+def isolated_f1_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     isolated = _isolated(cells)
     if isinstance(isolated, Score):
@@ -165,7 +127,7 @@ def isolated_f1_score(cells: Cells) -> Score:
     return Score(best[isolated].mean())
 
 
-def isolated_asw_score(cells: Cells) -> Score:
+def isolated_asw_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     isolated = _isolated(cells)
     if isinstance(isolated, Score):
@@ -181,7 +143,7 @@ def isolated_asw_score(cells: Cells) -> Score:
     return Score((np.mean(totals[several] / cells.labels.sizes[several]) + 1) / 2)
 
 
-def isolated_label_names(cells: Cells) -> tuple[str, ...]:
+def isolated_label_names(cells: EmbeddedCells) -> tuple[str, ...]:
     """Name the isolated labels; none if there is no telling."""
     isolated = _isolated(cells)
     if isinstance(isolated, Score) or cells.labels is None:
@@ -189,7 +151,7 @@ def isolated_label_names(cells: Cells) -> tuple[str, ...]:
     return tuple(cells.labels.names[label] for label in isolated)
 
 
-def _isolated(cells: Cells) -> NDArray[np.intp] | Score:
+def _isolated(cells: EmbeddedCells) -> NDArray[np.intp] | Score:
     """Codes of the isolated labels, or the undefined score if there are none."""
     if reason := cells.undefined(batches=2, labels=1):
         return Score.undefined(reason)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenc.metrics._cells import MISSING, Options, prepare
+from scenc.metrics._docs import shared_docs
+from scenc.metrics._embedded_cells import MISSING, Options, prepare
 from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
@@ -12,9 +13,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from scenc.metrics._cells import Cells, Groups
+    from scenc.metrics._embedded_cells import EmbeddedCells, Groups
 
 
+@shared_docs
 def ilisi(embedding: ArrayLike, batch: ArrayLike, *, n_neighbors: int = 90) -> Score:
     r"""Integration LISI: how many batches a cell's neighbourhood holds.
 
@@ -24,23 +26,13 @@ def ilisi(embedding: ArrayLike, batch: ArrayLike, *, n_neighbors: int = 90) -> S
     :math:`B` batches, the score is :math:`(m - 1) / (B - 1)`: 0 where every neighbourhood is of
     one batch, 1 where all batches have equal weight in it.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    batch
-        Batch of each cell, shape ``(n_cells,)``. Cells without one are left out.
-    n_neighbors
-        Number of neighbours, the cell itself included; all cells if there are fewer.
+    {parameters}
 
     Returns
     -------
     A score in [0, 1], higher is better; NaN with its reason if there is one batch only.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     See Also
     --------
@@ -64,6 +56,7 @@ def ilisi(embedding: ArrayLike, batch: ArrayLike, *, n_neighbors: int = 90) -> S
     return ilisi_score(prepare(embedding, batch, options=Options(lisi_neighbors=n_neighbors)))
 
 
+@shared_docs
 def clisi(
     embedding: ArrayLike,
     labels: ArrayLike,
@@ -77,25 +70,13 @@ def clisi(
     :math:`L` labels, the score is :math:`(L - m) / (L - 1)`: 1 where every neighbourhood is of
     one label. See `scenc.metrics.ilisi` for the index.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    labels
-        Label of each cell, shape ``(n_cells,)``. Cells without one are left out.
-    n_neighbors
-        Number of neighbours, the cell itself included; all cells if there are fewer.
-    missing
-        Names that stand for "no label".
+    {parameters}
 
     Returns
     -------
     A score in [0, 1], higher is better; NaN with its reason if there is one label only.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     Notes
     -----
@@ -115,7 +96,7 @@ def clisi(
     return clisi_score(prepare(embedding, labels=labels, missing=missing, options=options))
 
 
-def ilisi_score(cells: Cells) -> Score:
+def ilisi_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     if reason := cells.undefined(batches=2):
         return Score.undefined(reason)
@@ -124,7 +105,7 @@ def ilisi_score(cells: Cells) -> Score:
     return Score(np.clip((median - 1) / (len(cells.batch) - 1), 0, 1))
 
 
-def clisi_score(cells: Cells) -> Score:
+def clisi_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     if reason := cells.undefined(labels=2):
         return Score.undefined(reason)
@@ -133,7 +114,7 @@ def clisi_score(cells: Cells) -> Score:
     return Score(np.clip((len(cells.labels) - median) / (len(cells.labels) - 1), 0, 1))
 
 
-def _median_lisi(cells: Cells, groups: Groups) -> float:
+def _median_lisi(cells: EmbeddedCells, groups: Groups) -> float:
     nearest = cells.neighbors.nearest(cells.options.lisi_neighbors)
     lisi = np.asarray(cells.scib_metrics.lisi_knn(nearest.as_scib_metrics(), groups.codes))
     # Where no bandwidth reaches the perplexity, scib-metrics returns -1: nearly all the weight is

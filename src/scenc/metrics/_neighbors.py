@@ -1,17 +1,30 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from scenc.metrics._scib_metrics import scib_metrics
-
 if TYPE_CHECKING:
-    from typing import Any
-
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
+
+
+@cache
+def scib_metrics() -> Any:
+    """Import scib-metrics, and with it jax and UMAP, at its first use.
+
+    UMAP announces that TensorFlow is absent with a warning; nothing here could use it, so that
+    one message is dropped. The import takes 10 to 20 seconds, most of them spent by numba.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Tensorflow not installed", category=ImportWarning
+        )
+        return import_module("scib_metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ class Neighbors:
         return Neighbors(self.indices[:, :k], self.distances[:, :k])
 
     def as_scib_metrics(self) -> Any:
-        """Hand them over in scib-metrics' own form."""
+        """Return the neighbours as scib-metrics takes them."""
         return scib_metrics().nearest_neighbors.NeighborsResults(
             indices=self.indices, distances=self.distances
         )
@@ -72,14 +85,14 @@ def nearest_neighbors(embedding: NDArray[np.float32], k: int) -> Neighbors:
 def _self_first(indices: NDArray[np.intp], distances: NDArray[np.float32]) -> Neighbors:
     """Put each cell first among its neighbours, even where duplicates of it pushed it out."""
     n_cells, k = indices.shape
-    own = np.arange(n_cells)
-    is_self = indices == own[:, None]
+    cell = np.arange(n_cells)
+    is_self = indices == cell[:, None]
     position = np.where(is_self.any(axis=1), is_self.argmax(axis=1), k - 1)
     columns = np.arange(k)[None, :]
     source = np.where(columns <= position[:, None], columns - 1, columns)
     source[:, 0] = 0
     indices = np.take_along_axis(indices, source, axis=1)
     distances = np.take_along_axis(distances, source, axis=1)
-    indices[:, 0] = own
+    indices[:, 0] = cell
     distances[:, 0] = 0
     return Neighbors(indices, distances)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenc.metrics._cells import MISSING, Options, prepare
 from scenc.metrics._clusters import RESOLUTIONS
+from scenc.metrics._docs import shared_docs
+from scenc.metrics._embedded_cells import MIN_CELLS, MISSING, Options, prepare
 from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from scenc.metrics._cells import Cells
+    from scenc.metrics._embedded_cells import EmbeddedCells
 
 
+@shared_docs
 def nmi(
     embedding: ArrayLike,
     labels: ArrayLike,
@@ -31,32 +33,13 @@ def nmi(
     :math:`\mathrm{NMI} = 2 I(L; C) / (H(L) + H(C))`, the arithmetic normalisation, for the
     clustering :math:`C` at the resolution where it is highest.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    labels
-        Label of each cell, shape ``(n_cells,)``. Cells without one are left out.
-    n_neighbors
-        Number of neighbours in the graph, the cell itself included.
-    resolutions
-        Leiden resolutions to choose from.
-    leiden
-        ``"igraph"``, or ``"leidenalg"`` on the directed graph, as scib calls it: some twenty
-        times slower, for partitions of no higher modularity.
-    missing
-        Names that stand for "no label".
-    seed
-        Of the clustering.
+    {parameters}
 
     Returns
     -------
     A score in [0, 1], higher is better; NaN with its reason if there is one label only.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     See Also
     --------
@@ -76,10 +59,11 @@ def nmi(
     >>> float(nmi(cells, labels))
     1.0
     """
-    options = _options(n_neighbors, resolutions, leiden, seed)
+    options = Options(n_neighbors, MIN_CELLS, resolutions, leiden, seed=seed)
     return nmi_score(prepare(embedding, labels=labels, missing=missing, options=options))
 
 
+@shared_docs
 def ari(
     embedding: ArrayLike,
     labels: ArrayLike,
@@ -92,24 +76,14 @@ def ari(
 ) -> Score:
     """Adjusted Rand index of labels and a Leiden clustering: the one with the best NMI.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    labels
-        Label of each cell, shape ``(n_cells,)``. Cells without one are left out.
-    n_neighbors, resolutions, leiden, missing, seed
-        As for `scenc.metrics.nmi`.
+    {parameters}
 
     Returns
     -------
     A score of at most 1, higher is better, 0 for a clustering at random and below 0 for a worse
     one; NaN with its reason if there is one label only.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     Notes
     -----
@@ -127,18 +101,18 @@ def ari(
     >>> float(ari(cells, labels))
     1.0
     """
-    options = _options(n_neighbors, resolutions, leiden, seed)
+    options = Options(n_neighbors, MIN_CELLS, resolutions, leiden, seed=seed)
     return ari_score(prepare(embedding, labels=labels, missing=missing, options=options))
 
 
-def nmi_score(cells: Cells) -> Score:
+def nmi_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     if reason := cells.undefined(labels=2):
         return Score.undefined(reason)
     return Score(max(_nmis(cells)))
 
 
-def ari_score(cells: Cells) -> Score:
+def ari_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     from sklearn.metrics import adjusted_rand_score
 
@@ -149,12 +123,12 @@ def ari_score(cells: Cells) -> Score:
     return Score(adjusted_rand_score(cells.labels.codes, best))
 
 
-def best_resolution(cells: Cells) -> float:
+def best_resolution(cells: EmbeddedCells) -> float:
     """Return the resolution whose clustering has the highest NMI."""
     return float(cells.options.resolutions[int(np.argmax(_nmis(cells)))])
 
 
-def _nmis(cells: Cells) -> list[float]:
+def _nmis(cells: EmbeddedCells) -> list[float]:
     from sklearn.metrics import normalized_mutual_info_score
 
     assert cells.labels is not None
@@ -163,13 +137,3 @@ def _nmis(cells: Cells) -> list[float]:
         min(normalized_mutual_info_score(cells.labels.codes, clusters), 1.0)
         for clusters in cells.clusterings
     ]
-
-
-def _options(n_neighbors: int, resolutions: Sequence[float], leiden: str, seed: int) -> Options:
-    return Options(
-        n_neighbors=n_neighbors,
-        lisi_neighbors=max(n_neighbors, 6),
-        resolutions=resolutions,
-        leiden=leiden,
-        seed=seed,
-    )

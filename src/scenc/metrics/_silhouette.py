@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenc.metrics._cells import MISSING, prepare
+from scenc.metrics._docs import shared_docs
+from scenc.metrics._embedded_cells import MISSING, prepare
 from scenc.metrics._score import Score
 
 if TYPE_CHECKING:
@@ -12,9 +13,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from scenc.metrics._cells import Cells
+    from scenc.metrics._embedded_cells import EmbeddedCells
 
 
+@shared_docs
 def label_asw(
     embedding: ArrayLike, labels: ArrayLike, *, missing: Collection[str] = MISSING
 ) -> Score:
@@ -24,24 +26,14 @@ def label_asw(
     distance to the other cells of its label and :math:`b` the smallest mean distance to the
     cells of another one. The score is :math:`(\bar s + 1) / 2`, the mean over all cells.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    labels
-        Label of each cell, shape ``(n_cells,)``. Cells without one are left out.
-    missing
-        Names that stand for "no label".
+    {parameters}
 
     Returns
     -------
     A score in [0, 1], higher is better; NaN with its reason if there is one label only, or as
     many as cells.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     Notes
     -----
@@ -62,6 +54,7 @@ def label_asw(
     return label_asw_score(prepare(embedding, labels=labels, missing=missing))
 
 
+@shared_docs
 def batch_asw(
     embedding: ArrayLike,
     batch: ArrayLike,
@@ -75,24 +68,14 @@ def batch_asw(
     silhouette with respect to their batches; the score is the mean over labels. 1 where no
     batch can be told from another within any label.
 
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, n_dims)``.
-    batch, labels
-        Batch and label of each cell, shape ``(n_cells,)``. Cells without either are left out.
-    missing
-        Names in ``labels`` that stand for "no label".
+    {parameters}
 
     Returns
     -------
     A score in [0, 1], higher is better; NaN with its reason if no label has cells of two
     batches. Labels found in one batch only, or with one cell in each batch, are passed over.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not fit together or the embedding has NaN or infinite values.
+    {errors}
 
     Notes
     -----
@@ -111,7 +94,7 @@ def batch_asw(
     return batch_asw_score(prepare(embedding, batch, labels, missing=missing))
 
 
-def label_asw_score(cells: Cells) -> Score:
+def label_asw_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     if reason := cells.undefined(labels=2):
         return Score.undefined(reason)
@@ -121,7 +104,7 @@ def label_asw_score(cells: Cells) -> Score:
     return Score((cells.label_silhouettes.mean() + 1) / 2)
 
 
-def batch_asw_score(cells: Cells) -> Score:
+def batch_asw_score(cells: EmbeddedCells) -> Score:
     """Score prepared cells."""
     from sklearn.metrics import silhouette_samples
 

@@ -59,7 +59,7 @@ class GeneTable:
         return self._find_resolved(self._resolved, names)
 
     def find_any_case(self, names: Names) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Like :meth:`find_name`, without regard to capitals."""
+        """Like `find_name`, ignoring capitals."""
         upper = np.array([name.upper() for name in names.tolist()], dtype=object)
         return self._find_resolved(self._resolved_upper, upper)
 
@@ -68,13 +68,13 @@ class GeneTable:
         known = self._names[self._names["name"].isin(set(names.tolist()))]
         strongest = known.groupby("name")["level"].transform("min")
         known = known[known["level"] == strongest].drop_duplicates(["name", "row"])
-        found: dict[str, tuple[str, ...]] = {}
-        for name, of in known.groupby("name", sort=False):
-            symbols, ids = self.symbol[of["row"]], self.ensembl_id[of["row"]]
+        candidates: dict[str, tuple[str, ...]] = {}
+        for name, genes in known.groupby("name", sort=False):
+            symbols, ids = self.symbol[genes["row"]], self.ensembl_id[genes["row"]]
             if len(set(symbols.tolist())) < len(symbols):
                 symbols = ids
-            found[str(name)] = tuple(np.where(symbols == "", ids, symbols).tolist())
-        return found
+            candidates[str(name)] = tuple(np.where(symbols == "", ids, symbols).tolist())
+        return candidates
 
     @staticmethod
     def _find(index: pd.Series[int], keys: Names) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from scenc.genes import table_info
-from scenc.genes._table import AMBIGUOUS, GeneTable, human_table, parse_table
+from scenc.genes._gene_table import AMBIGUOUS, GeneTable, human_table, parse_table
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "build_gene_table.py"
 

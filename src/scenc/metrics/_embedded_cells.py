@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scenc.metrics._clusters import RESOLUTIONS, leiden_clusterings
-from scenc.metrics._neighbors import Neighbors, nearest_neighbors
-from scenc.metrics._scib_metrics import scib_metrics
+from scenc.metrics._neighbors import Neighbors, nearest_neighbors, scib_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 MISSING = ("", "nan", "NaN", "None", "<NA>", "unknown")
 """Names that stand for "no label", beside NaN, None and NA themselves."""
 
-# Fewer cells have no neighbourhood to speak of: LISI's perplexity would be a single neighbour.
+# Fewer cells have no neighbourhood to speak of: LISI's perplexity, a third of the neighbours, would
+# be 1. Scores without LISI give this as ``lisi_neighbors``, so that no more are searched for.
 MIN_CELLS = 6
 
 
@@ -52,7 +52,7 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How neighbours and clusters are found."""
+    """Settings of the neighbour search, the clusterings and the isolated labels."""
 
     n_neighbors: int = 15
     lisi_neighbors: int = 90
@@ -83,8 +83,10 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
-    """The cells that are scored, and what several scores need of them, worked out once.
+class EmbeddedCells:
+    """The cells that are scored, with neighbours, graph and clusterings that scores share.
+
+    These are computed at their first use, once.
 
     Attributes
     ----------
@@ -101,9 +103,9 @@ class Cells:
     absent
         Why there is no batch or there are no labels.
     options
-        How neighbours and clusters are found.
+        Settings of neighbours and clusters.
     seconds
-        Time spent on each of the things worked out once.
+        Time spent on each shared computation.
     """
 
     embedding: NDArray[np.float32]
@@ -130,7 +132,7 @@ class Cells:
 
     @cached_property
     def neighbors(self) -> Neighbors:
-        """The one neighbour search."""
+        """Nearest neighbours, searched once for all scores."""
         k = max(self.options.n_neighbors, self.options.lisi_neighbors)
         with self._timed("neighbors"):
             return nearest_neighbors(self.embedding, min(k, self.n_cells))
@@ -161,8 +163,8 @@ class Cells:
         assert self.labels is not None
         silhouette_samples = self.scib_metrics.utils.silhouette_samples
         with self._timed("label_silhouettes"):
-            found = silhouette_samples(self.embedding, self.labels.codes)
-            return np.asarray(found, dtype=np.float64)
+            silhouettes = silhouette_samples(self.embedding, self.labels.codes)
+            return np.asarray(silhouettes, dtype=np.float64)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -195,7 +197,7 @@ def prepare(
     missing: Collection[str] = MISSING,
     in_given_order: bool = False,
     options: Options | None = None,
-) -> Cells:
+) -> EmbeddedCells:
     """Check the arrays, leave out cells without label or batch, and bring them into one form.
 
     The cells are put into an order that depends on the cells only, so that no score depends on
@@ -214,7 +216,7 @@ def prepare(
     in_given_order
         Keep the cells in their order.
     options
-        How neighbours and clusters are found.
+        Settings of neighbours and clusters.
 
     Raises
     ------
@@ -241,7 +243,7 @@ def prepare(
         rows = rows[_order(values[rows], label_codes[rows], batch_codes[rows])]
     values = values[rows]
     centred, collapsed = _centre(values)
-    return Cells(
+    return EmbeddedCells(
         embedding=centred,
         batch=None if "batch" in absent else _compact(batch_codes[rows], batch_names),
         labels=None if "label" in absent else _compact(label_codes[rows], label_names),

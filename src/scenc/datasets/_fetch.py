@@ -1,4 +1,4 @@
-"""One download: every data set found, then fetched, then looked into."""
+"""A download: find every data set, fetch the files, look into them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scenc.datasets._wanted import Wanted
 
 
-class Job:
+class Download:
     """What to download, where from and where to.
 
     Parameters
@@ -124,10 +124,10 @@ class Job:
                 raise RefusedError(f"There is nothing at {item.url}.")
             size = headers.get("Content-Length", "")
             return Pin(item.file, item.url, item.asked, int(size) if size.isdigit() else None), ""
-        found = resolve(self._catalogue, item.dataset_id, item.printed_id, item.cells)
-        version = found.version
+        resolution = resolve(self._catalogue, item.dataset_id, item.printed_id, item.cells)
+        version = resolution.version
         if version is None:
-            return None, found.how
+            return None, resolution.how
         pin = Pin(
             file=f"{version.dataset_id}.h5ad",
             url=version.url,
@@ -140,7 +140,7 @@ class Job:
         )
         if pinned is not None and pinned.version_id == pin.version_id:
             pin = replace(pin, sha256=pinned.sha256)
-        return pin, found.how
+        return pin, resolution.how
 
     def _fetch(self, entry: Entry, lock: LockFile, on_bytes: Callable[[int], object]) -> Entry:
         assert entry.path is not None
