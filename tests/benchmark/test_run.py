@@ -203,7 +203,7 @@ def test_nothing_finished_is_done_again_and_nothing_stale_is_used(
 
 
 def test_other_versions_give_other_keys(make_benchmark, monkeypatch):
-    from scenc.benchmark.jobs import _fingerprint
+    from scenc.benchmark.entries import _fingerprint
 
     keys = {job.key for job in make_benchmark().plan.jobs()}
     assert {job.key for job in make_benchmark().plan.jobs()} == keys

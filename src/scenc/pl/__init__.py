@@ -8,7 +8,7 @@ from scenc.pl._differences import differences
 from scenc.pl._encodings import encodings
 from scenc.pl._integration import integration
 from scenc.pl._reconstruction import reconstruction
-from scenc.pl._save import save
+from scenc.pl._save import render, save
 from scenc.pl._scores import scores
 from scenc.pl._training import training
 from scenc.pl._training_curves import training_curves
@@ -21,6 +21,7 @@ __all__ = [
     "encodings",
     "integration",
     "reconstruction",
+    "render",
     "save",
     "scores",
     "training",

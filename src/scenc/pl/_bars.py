@@ -21,17 +21,23 @@ from scenc.pl._canvas import (
     single,
 )
 from scenc.pl._looks import FAINT, INK, MUTED, PLAIN, looks
-from scenc.results import NOWHERE, diverged, standing, summarise, title, units
+from scenc.results import (
+    LOWER_IS_BETTER,
+    NOWHERE,
+    diverged,
+    spread_unit,
+    standing,
+    summarise,
+    title,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from scenc.pl._looks import Look
-    from scenc.results import Summary
+    from scenc.results import Results, Summary
 
-_LOWER_IS_BETTER = ("reconstruction_mse",)
 _HEIGHT = 0.62  # of a bar, of the distance between two
 _ROOM = 1.55  # width of the axes with the column of values, of that without
 _DIVERGED = " †"
@@ -39,34 +45,29 @@ _CUT = 3  # medians, where bars of errors end
 
 
 def bars(
-    table: pd.DataFrame,
+    results: Results,
     metric: str,
     ax: Axes | None,
-    jobs: pd.DataFrame,
     *,
     label: str | None = None,
     points: bool = True,
     legend: bool = True,
 ) -> Axes:
-    """Draw one metric of a checked table.
+    """Draw one metric of all encodings.
 
     Parameters
     ----------
-    table, metric
-        What to draw.
-    ax
-        Where to; None: a new figure.
-    jobs
-        Say what has failed or diverged.
+    results, metric, ax
+        As in `scores`.
     label
-        Of the axis; None: what the metric is called.
+        Label of the axis; None: the title of the metric.
     points, legend
         As in `scores`.
     """
     label = label or readable(title(metric))
-    summary = summarise(table, metric)
-    words = standing(jobs)
-    styles = looks(table)
+    summary = summarise(results, metric)
+    words = standing(results.jobs)
+    styles = looks(results.scores)
     rows = [Bar(name, look, summary[name]) for name, look in styles.items() if name in summary]
     rows += [Bar(name, styles.get(name, PLAIN), NOWHERE) for name in words if name not in summary]
     ax = single(ax, (5.0, 0.9 + 0.27 * max(len(rows), 4) + 0.45 * legend))
@@ -75,13 +76,13 @@ def bars(
         say_empty(ax, f"no {label} in these results")
         plain(ax)
         return ax
-    lower = metric in _LOWER_IS_BETTER
+    lower = metric in LOWER_IS_BETTER
     rows.sort(key=lambda bar: _height(bar.score, lower))
     low, high = _range(rows, lower)
     for y, bar in enumerate(rows):
         _draw(ax, y, bar, high, points)
-    _name(ax, [bar.name for bar in rows], diverged(jobs))
-    _value(ax, rows, units(table, metric), words)
+    _name(ax, [bar.name for bar in rows], diverged(results.jobs))
+    _value(ax, rows, spread_unit(results, metric), words)
     _frame(ax, len(rows), low, high)
     if legend:
         _explain(ax, [bar.look for bar in rows if bar.name in summary])

@@ -1,24 +1,21 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from scenc._arguments import choose
 from scenc.pl._bars import bars
-from scenc.results import read_curves, read_jobs, read_scores
+from scenc.results import TRAINING_MSE, Results, as_results, training_errors
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from scenc.results import ResultsLike
 
-_METRIC = "reconstruction_mse"
 _LABELS = {
     "training": "lowest validation error in training (MSE)",
     "evaluation": "error on the evaluation sets (MSE)",
 }
-_WHO = ["encoding", "kind", "gene_encoder", "expression_encoder"]
 
 
 def reconstruction(
@@ -50,24 +47,15 @@ def reconstruction(
     --------
     >>> scenc.pl.reconstruction(results)
     """
-    table = read_scores(results)
-    lowest = _lowest(results, table)
+    given = as_results(results)
+    errors = training_errors(given)
     if of is None:
-        of = "evaluation" if lowest.empty else "training"
+        of = "evaluation" if errors.empty else "training"
     choose(of, _LABELS, "of")
-    baselines = {*table.loc[table["kind"] == "baseline", "encoding"]}
-    table = lowest if of == "training" else table[table["metric"] == _METRIC]
-    valued = {*table.loc[table["value"].notna(), "encoding"]}
-    jobs = read_jobs(results)
-    table, jobs = (rows[~rows["encoding"].isin(baselines - valued)] for rows in (table, jobs))
-    return bars(table, _METRIC, ax, jobs, label=_LABELS[of])
-
-
-def _lowest(results: Any, scores: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of scores with the lowest validation error of each training."""
-    if not isinstance(getattr(results, "curves", None), pd.DataFrame):
-        return scores.iloc[:0]
-    curves = read_curves(results, "reconstruction_loss_validation")
-    lowest = curves.groupby(["encoding", "seed"], sort=False)["value"].min().reset_index()
-    lowest = lowest.assign(dataset="training", metric=_METRIC)
-    return lowest.merge(scores[_WHO].drop_duplicates("encoding"), on="encoding", how="left")
+    scores = given.scores
+    baselines = {*scores.loc[scores["kind"] == "baseline", "encoding"]}
+    metric = TRAINING_MSE if of == "training" else "reconstruction_mse"
+    table = errors if of == "training" else scores[scores["metric"] == metric]
+    left_out = baselines - {*table.loc[table["value"].notna(), "encoding"]}
+    table, jobs = (rows[~rows["encoding"].isin(left_out)] for rows in (table, given.jobs))
+    return bars(Results.from_tables(table, jobs=jobs), metric, ax, label=_LABELS[of])

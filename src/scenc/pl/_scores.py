@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from scenc._arguments import choose
 from scenc.pl._bars import bars
-from scenc.results import TITLES, read_jobs, read_scores
+from scenc.results import METRICS, as_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,6 @@ def scores(
     --------
     >>> scenc.pl.scores(results, "nmi")
     """
-    table = read_scores(results)
-    choose(metric, [*dict.fromkeys([*table["metric"], *TITLES])], "metric")
-    return bars(table, metric, ax, read_jobs(results), points=points, legend=legend)
+    given = as_results(results)
+    choose(metric, [*dict.fromkeys([*given.metrics, *METRICS])], "metric")
+    return bars(given, metric, ax, points=points, legend=legend)

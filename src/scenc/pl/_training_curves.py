@@ -4,23 +4,23 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.lines import Line2D
 
 from scenc._arguments import choose
 from scenc.pl._canvas import name_entries, panels, plain, readable, say_empty
 from scenc.pl._looks import EXPRESSION_COLORS, INK, looks
-from scenc.results import read_curves, read_jobs
+from scenc.results import as_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
     from numpy.typing import NDArray
 
     from scenc.pl._looks import Look
-    from scenc.results import ResultsLike
+    from scenc.results import Results, ResultsLike
 
 _METRICS = {
     "reconstruction_loss_validation": "validation error (MSE)",
@@ -67,8 +67,9 @@ def training_curves(
     >>> scenc.pl.training_curves(results)
     """
     choose(metric, _METRICS, "metric")
-    curves = read_curves(results, metric)
-    styles, groups = _group(results, curves)
+    given = as_results(results, "curves")
+    curves = given.curves[(given.curves["metric"] == metric) & given.curves["value"].notna()]
+    styles, groups = _group(given, curves)
     if not groups:
         axes = panels(ax, (1, 1), 1, (4.0, 3.0))
         say_empty(axes[0], "no training curves in these results")
@@ -77,7 +78,7 @@ def training_curves(
     rows = math.ceil(len(groups) / columns)
     size = (3.3 * columns + 0.4, 2.5 * rows + 0.5)
     axes = panels(ax, (rows, columns), len(groups), size)
-    crosses = _crosses(results, curves)
+    crosses = _crosses(given.jobs, curves)
     for on, (name, encodings) in zip(axes, groups.items(), strict=True):
         for encoding in encodings:
             _draw(on, curves[curves["encoding"] == encoding], styles[encoding], crosses)
@@ -87,33 +88,26 @@ def training_curves(
     return np.array(axes, dtype=object)
 
 
-def _group(results: Any, curves: pd.DataFrame) -> tuple[dict[str, Look], dict[str, list[str]]]:
-    """Return the looks of the encodings that have curves, and these by panel."""
-    with_curves = {*curves["encoding"]}
-    columns = ["encoding", "kind", "gene_encoder", "expression_encoder"]
-    known = getattr(results, "scores", None)
-    table = pd.DataFrame({"encoding": curves["encoding"].unique()}).reindex(columns=columns)
-    if isinstance(known, pd.DataFrame) and {*columns} <= {*known.columns}:
-        known = known[columns].drop_duplicates("encoding").astype({"encoding": str})
-        table = table[["encoding"]].merge(known, on="encoding", how="left")
-    table = table.astype(object).where(table.notna(), None)
-    expression = dict(zip(table["encoding"], table["expression_encoder"], strict=True))
-    styles = {name: look for name, look in looks(table).items() if name in with_curves}
+def _group(results: Results, curves: pd.DataFrame) -> tuple[dict[str, Look], dict[str, list[str]]]:
+    """Return the looks of the encodings that have curves, and their names by panel."""
+    table = curves[["encoding"]].drop_duplicates()
+    table = table.merge(results.encodings, on="encoding", how="left")
+    expression = dict(zip(table["encoding"], table["expression_encoder"].fillna(""), strict=True))
+    styles = looks(table)
     groups: dict[str, list[str]] = {}
     for name in styles:
         groups.setdefault(expression[name] or name, []).append(name)
     return styles, groups
 
 
-def _crosses(results: Any, curves: pd.DataFrame) -> dict[tuple[str, Any], tuple[float, float]]:
+def _crosses(
+    jobs: pd.DataFrame, curves: pd.DataFrame
+) -> dict[tuple[str, Any], tuple[float, float]]:
     """Return the point of each diverged training's curve where it diverged."""
-    jobs = read_jobs(results)
-    if not {"seed", "diverged_step"} <= {*jobs.columns}:
-        return {}
-    jobs = jobs[jobs["status"] == "diverged"].dropna(subset=["diverged_step"])
+    jobs = jobs[(jobs["status"] == "diverged") & jobs["diverged_step"].notna()]
     points = {}
     for name, seed, step in zip(
-        jobs["encoding"].astype(str), jobs["seed"], jobs["diverged_step"].astype(float), strict=True
+        jobs["encoding"], jobs["seed"], jobs["diverged_step"].astype(float), strict=True
     ):
         line = curves[(curves["encoding"] == name) & (curves["seed"] == seed)].sort_values("step")
         if len(line):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scenc.benchmark.jobs._train_model import CURVES as CURVES_FILE
-from scenc.results import CURVES, JOBS, SCORES, Results
+from scenc.results import CURVES, JOBS, METRICS, SCORES, Results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from scenc.benchmark.entries._entries import Entry
     from scenc.benchmark.jobs._jobs import Job
     from scenc.benchmark.jobs._store import Store
-
-METRICS = (
-    *("batch_correction", "ilisi", "graph_connectivity", "batch_asw"),
-    *("bio_preservation", "label_asw", "clisi", "nmi", "ari"),
-    *("isolated_labels_f1", "isolated_labels_asw", "accuracy", "macro_f1", "reconstruction_mse"),
-)
 
 _CURVE_NAMES = {"train_loss": "reconstruction_loss_train"}
 

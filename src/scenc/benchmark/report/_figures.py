@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from scenc import pl
-from scenc.pl._save import render
 from scenc.results import title
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def picture(plan: Plan) -> Picture:
     """Draw a figure."""
     with _drawn(plan) as figure:
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
-        return Picture(plan.name, plan.caption, plan.alt, render(figure, "svg"), width, height)
+        return Picture(plan.name, plan.caption, plan.alt, pl.render(figure, "svg"), width, height)
 
 
 def save_all(results: Results, intervals: pd.DataFrame, folder: Path) -> list[Path]:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from scenc.results import Results
 
-TRAINING_MSE = "training_mse"
-NAMES = {TRAINING_MSE: "lowest validation error (MSE)"}
 _ABSENT = Cell("not in this run", None, "none")
 
 
@@ -37,7 +35,7 @@ def beside(results: Results, intervals: pd.DataFrame) -> Table:
     rows = []
     for row in table[table["kind"] != "diverged"].to_dict("records"):
         ours, reading = _ours(row, cells, intervals)
-        what = [text(_quantity(row)), text(NAMES.get(row["metric"]) or title(row["metric"]))]
+        what = [text(_quantity(row)), text(title(row["metric"]))]
         theirs = Cell(row["printed"], float(row["value"]), "published")
         rows.append([*what, theirs, ours, reading])
     rows.append(_divergence(table, results))

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scenc.benchmark.report._published import NAMES, TRAINING_MSE
 from scenc.benchmark.report._table import Cell, Table, interval, number, score, text
-from scenc.pl._looks import looks
-from scenc.results import NOWHERE, Results, summarise, title
+from scenc.results import (
+    LOWER_IS_BETTER,
+    NOWHERE,
+    TRAINING_MSE,
+    Results,
+    in_order,
+    summarise,
+    title,
+    training_errors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,34 +25,25 @@ if TYPE_CHECKING:
     from scenc.results import Summary
 
 MAIN = ("batch_correction", "bio_preservation", "accuracy", "macro_f1", TRAINING_MSE)
-_LOWER_IS_BETTER = (TRAINING_MSE, "reconstruction_mse")
-_TRAINING = "(training)"
 
 
 def with_training_error(results: Results) -> Results:
     """Return the results with the lowest validation error of each training as one more metric."""
-    lowest = results.minimum_loss()[["encoding", "seed", "value"]]
-    lowest = lowest.merge(results.encodings, on="encoding", how="inner")
-    lowest = lowest.assign(dataset=_TRAINING, metric=TRAINING_MSE, reason="")
-    scores = pd.concat([results.scores, lowest]) if len(lowest) else results.scores
+    errors = training_errors(results)
+    errors = errors[errors["encoding"].isin(results.encodings["encoding"])]
+    scores = pd.concat([results.scores, errors]) if len(errors) else results.scores
     return Results.from_tables(scores, results.curves, results.jobs, results.run)
-
-
-def named(metric: str) -> str:
-    """Return what a metric is called on the page."""
-    return NAMES.get(metric) or title(metric)
 
 
 def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Table:
     """Return mean and standard deviation over data sets, encodings x metrics."""
-    scores = results.scores
-    columns = {metric: summarise(scores, metric) for metric in metrics}
+    columns = {metric: summarise(results, metric) for metric in metrics}
     columns = {metric: column for metric, column in columns.items() if column}
     best = {metric: _best(column, metric) for metric, column in columns.items()}
-    kinds = dict(zip(results.encodings["encoding"], results.encodings["kind"], strict=True))
+    ordered = in_order(results.encodings)
     rows = []
-    for name in looks(scores):
-        row = [text(name), text(kinds[name])]
+    for name, kind in zip(ordered["encoding"], ordered["kind"], strict=True):
+        row = [text(name), text(kind)]
         for metric, column in columns.items():
             found = column.get(name, NOWHERE)
             note = f"({found.n} of {found.of})" if 0 < found.n < found.of else ""
@@ -54,7 +52,7 @@ def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Tab
         rows.append(row)
     return Table(
         caption=caption,
-        heads=["encoding", "kind", *map(named, columns)],
+        heads=["encoding", "kind", *map(title, columns)],
         rows=rows,
         note="Means over data sets of the means over seeds, ± one standard deviation over data "
         "sets; of a single data set, and of training, over seeds. Bold: the best mean of a column, "
@@ -65,13 +63,13 @@ def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Tab
 
 def _best(column: Mapping[str, Summary], metric: str) -> float:
     means = [found.mean for found in column.values() if found.n == found.of > 0]
-    return (min if metric in _LOWER_IS_BETTER else max)(means, default=math.nan)
+    return (min if metric in LOWER_IS_BETTER else max)(means, default=math.nan)
 
 
 def dataset_table(results: Results) -> Table:
     """Return means over seeds, one row for each encoding and data set."""
     table = results.per_dataset()
-    table = table[table["dataset"] != _TRAINING]
+    table = table[table["metric"] != TRAINING_MSE]
     metrics = list(dict.fromkeys(table["metric"]))
     values = {
         (name, dataset, metric): (value, std)
@@ -84,13 +82,13 @@ def dataset_table(results: Results) -> Table:
     rows = [
         [text(name), text(dataset)]
         + [score(*values.get((name, dataset, metric), (math.nan, math.nan))) for metric in metrics]
-        for name in looks(results.scores)
+        for name in in_order(results.encodings)["encoding"]
         for dataset in dict.fromkeys(table["dataset"])
         if (name, dataset) in there
     ]
     return Table(
         caption="Every score on every data set",
-        heads=["encoding", "data set", *map(named, metrics)],
+        heads=["encoding", "data set", *map(title, metrics)],
         rows=rows,
         note="Means over seeds, ± one standard deviation over seeds.",
     )
@@ -102,7 +100,7 @@ def difference_table(intervals: pd.DataFrame, caption: str) -> Table:
         [
             text(row["comparison"]),
             text(row["within"]),
-            text(named(row["metric"])),
+            text(title(row["metric"])),
             number(row["a"], ".3f"),
             number(row["b"], ".3f"),
             interval(row["difference"], row["low"], row["high"]),
@@ -163,7 +161,7 @@ def undefined_table(scores: pd.DataFrame, jobs: pd.DataFrame) -> Table:
     found = scores[scores["value"].isna() & ~scores["reason"].isin(failed)]
     rows = []
     for reason, group in found.groupby("reason", sort=False):
-        metrics = _list(map(named, dict.fromkeys(group["metric"])))
+        metrics = _list(map(title, dict.fromkeys(group["metric"])))
         rows.append(
             [
                 text(reason or "no reason given", "wrap"),
