@@ -1,3 +1,5 @@
+"""Relative differences between encodings, with their intervals."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

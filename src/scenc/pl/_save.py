@@ -1,3 +1,5 @@
+"""Figures as files that are the same at every run."""
+
 from __future__ import annotations
 
 from io import BytesIO

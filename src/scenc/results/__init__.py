@@ -12,7 +12,7 @@ from scenc.results._summaries import (
     summarise,
     training_errors,
 )
-from scenc.results._tables import CURVES, INTERVALS, JOBS, SCORES, tidy
+from scenc.results._tidy import CURVES, INTERVALS, JOBS, SCORES, tidy
 
 __all__ = [
     "CURVES",

@@ -23,7 +23,7 @@ from scenc.results._results_files import (
     write_parquet,
     write_run,
 )
-from scenc.results._tables import CURVES, JOBS, SCORES, tidy
+from scenc.results._tidy import CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
     import os

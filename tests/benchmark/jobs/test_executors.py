@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from scenc.benchmark import PCA, _schedule
+from scenc.benchmark import PCA
+from scenc.benchmark.jobs import _scheduler
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +64,7 @@ def test_submitit_finds_what_this_process_finds(
 def test_a_process_that_dies_is_a_failed_job(grid_of, tmp_path, monkeypatch, processes):
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     # One pool after the other: that each of them imports everything is not the point.
-    monkeypatch.setattr(_schedule, "get_context", lambda _: processes)
+    monkeypatch.setattr(_scheduler, "get_context", lambda _: processes)
     deadly = tmp_path / "modules" / "deadly_method.py"
     deadly.parent.mkdir()
     deadly.write_text(

@@ -60,8 +60,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A figure to draw."""
+class FigureSpec:
+    """A figure of the page, not drawn yet.
+
+    Attributes
+    ----------
+    name, caption, alt
+        As in `Picture`.
+    draw
+        Draws it, and returns its axes.
+    """
 
     name: str
     caption: str
@@ -69,36 +77,41 @@ class Plan:
     draw: Callable[[], Any]
 
 
-def plans(results: Results, intervals: pd.DataFrame) -> list[Plan]:
+def figure_specs(results: Results, intervals: pd.DataFrame) -> list[FigureSpec]:
     """Return the figures that these results have something for."""
-    return [*_score_plans(results), *_curve_plans(results), *_difference_plans(intervals), _SCHEME]
+    return [
+        *_score_figures(results),
+        *_curve_figures(results),
+        *_difference_figures(intervals),
+        _SCHEME,
+    ]
 
 
-def picture(plan: Plan) -> Picture:
+def picture(spec: FigureSpec) -> Picture:
     """Draw a figure."""
-    with _drawn(plan) as figure:
+    with _drawn(spec) as figure:
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
-        return Picture(plan.name, plan.caption, plan.alt, pl.render(figure, "svg"), width, height)
+        return Picture(spec.name, spec.caption, spec.alt, pl.render(figure, "svg"), width, height)
 
 
 def save_all(results: Results, intervals: pd.DataFrame, folder: Path) -> list[Path]:
     """Write all figures as PDF, SVG and PNG."""
     paths = []
-    for plan in plans(results, intervals):
-        with _drawn(plan) as figure:
+    for spec in figure_specs(results, intervals):
+        with _drawn(spec) as figure:
             paths += [
-                pl.save(figure, folder / f"{plan.name}.{kind}") for kind in ("pdf", "svg", "png")
+                pl.save(figure, folder / f"{spec.name}.{kind}") for kind in ("pdf", "svg", "png")
             ]
     return paths
 
 
 @contextmanager
-def _drawn(plan: Plan) -> Iterator[Figure]:
+def _drawn(spec: FigureSpec) -> Iterator[Figure]:
     """Draw in matplotlib's own style, whatever the user's is, and show nothing."""
     with plt.style.context("default"), plt.ioff(), warnings.catch_warnings():
         # A name may be in a script that matplotlib's font lacks; readers of an SVG have others.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        axes = np.ravel(np.asarray(plan.draw(), dtype=object))
+        axes = np.ravel(np.asarray(spec.draw(), dtype=object))
         figure = axes[0].get_figure(root=True)
         try:
             yield figure
@@ -110,12 +123,12 @@ def _large() -> Axes:
     return plt.subplots(figsize=(7.4, 4.4), layout="constrained")[1]
 
 
-def _score_plans(results: Results) -> list[Plan]:
-    found = []
+def _score_figures(results: Results) -> list[FigureSpec]:
+    specs = []
     metrics = {*results.metrics}
     if metrics & {"batch_correction", "bio_preservation"}:
-        found.append(
-            Plan(
+        specs.append(
+            FigureSpec(
                 "integration",
                 "Batch correction against biological preservation (the paper's Figure 1): means "
                 "over data sets.",
@@ -126,8 +139,8 @@ def _score_plans(results: Results) -> list[Plan]:
         )
     for metric in ("accuracy", "macro_f1"):
         if metric in metrics:
-            found.append(
-                Plan(
+            specs.append(
+                FigureSpec(
                     metric,
                     f"{title(metric)[0].upper()}{title(metric)[1:]} of cell types told by the "
                     "nearest neighbours (the paper's Figure 2). Points: data sets; of a single "
@@ -137,14 +150,14 @@ def _score_plans(results: Results) -> list[Plan]:
                     partial(pl.scores, results, metric),
                 )
             )
-    return found
+    return specs
 
 
-def _curve_plans(results: Results) -> list[Plan]:
-    found = []
+def _curve_figures(results: Results) -> list[FigureSpec]:
+    specs = []
     if "reconstruction_loss_validation" in {*results.curves["metric"]}:
-        found.append(
-            Plan(
+        specs.append(
+            FigureSpec(
                 "reconstruction",
                 "Lowest validation error of masked genes in training (the paper's Figure 3). "
                 "Points: seeds.",
@@ -153,8 +166,8 @@ def _curve_plans(results: Results) -> list[Plan]:
             )
         )
     if results.scores.loc[results.scores["metric"] == "reconstruction_mse", "value"].notna().any():
-        found.append(
-            Plan(
+        specs.append(
+            FigureSpec(
                 "reconstruction_evaluation",
                 "Error of masked genes on the evaluation sets. Points: data sets; of a single one, "
                 "seeds.",
@@ -163,8 +176,8 @@ def _curve_plans(results: Results) -> list[Plan]:
             )
         )
     if len(results.curves):
-        found.append(
-            Plan(
+        specs.append(
+            FigureSpec(
                 "training_curves",
                 "Validation error by optimizer step, one line for each seed. A cross marks where a "
                 "training diverged.",
@@ -172,13 +185,13 @@ def _curve_plans(results: Results) -> list[Plan]:
                 lambda: pl.training_curves(results),
             )
         )
-    return found
+    return specs
 
 
-def _difference_plans(intervals: pd.DataFrame) -> list[Plan]:
+def _difference_figures(intervals: pd.DataFrame) -> list[FigureSpec]:
     among = intervals[~intervals["comparison"].str.startswith("encoding over ")]
     return [
-        Plan(
+        FigureSpec(
             f"differences_{metric}",
             f"Relative differences in {title(metric)} with 95 % intervals.",
             f"Points and intervals of relative differences in {title(metric)}; the values are in "
@@ -190,7 +203,7 @@ def _difference_plans(intervals: pd.DataFrame) -> list[Plan]:
     ]
 
 
-_SCHEME = Plan(
+_SCHEME = FigureSpec(
     "encodings",
     "What the encoders do (the paper's Figure 4): a gene becomes a vector in one of two ways, its "
     "expression in one of four, computed here for one made-up cell.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scenc.benchmark.report._table import Cell, Table, interval, number, score, text
+from scenc.benchmark.report._page_table import Cell, Table, interval, number, score, text
 from scenc.results import (
     LOWER_IS_BETTER,
     NOWHERE,

@@ -1,32 +1,87 @@
+"""Training curves: of one model, and of all trainings of a benchmark."""
+
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.lines import Line2D
 
 from scenc._arguments import choose
-from scenc.pl._canvas import name_entries, panels, plain, readable, say_empty
+from scenc.pl._canvas import name_entries, panels, plain, readable, say_empty, single
 from scenc.pl._looks import EXPRESSION_COLORS, INK, looks
 from scenc.results import as_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
     from numpy.typing import NDArray
 
+    from scenc.model import Model
     from scenc.pl._looks import Look
     from scenc.results import Results, ResultsLike
 
-_METRICS = {
+_MODEL_LOSSES = {
+    "reconstruction_loss_validation": "mean squared error of masked genes",
+    "validation_loss": "loss (contrast, anchor and masked genes)",
+}
+_RESULTS_LOSSES = {
     "reconstruction_loss_validation": "validation error (MSE)",
     "reconstruction_loss_train": "training error (MSE)",
 }
 _EARLY = 0.1  # of the steps, in which errors fall so far that all else would be a flat line
+
+
+def training(model: Model, ax: Axes | None = None) -> Axes:
+    """Draw a model's training and validation loss by optimizer step.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    ax
+        Where to draw; ``None``: a new figure.
+
+    Raises
+    ------
+    ValueError
+        The model has no curves.
+
+    Examples
+    --------
+    >>> scenc.pl.training(model)
+    """
+    history = model.history
+    if not history:
+        raise ValueError("The model has no training curves: call model.train() first.")
+    ax = single(ax, (5, 3.5))
+    train = history["train_loss"]["train_loss"]
+    smooth = train.rolling(max(1, len(train) // 50), min_periods=1, center=True).mean()
+    ax.plot(train.index, train, color="#9ecae1", linewidth=0.6, label="training, each step")
+    ax.plot(smooth.index, smooth, color="#08519c", linewidth=1.5, label="training, smoothed")
+    name = "validation_loss" if "validation_loss" in history else "reconstruction_loss_validation"
+    validation = history[name][name]
+    if len(validation):
+        ax.plot(
+            validation.index,
+            validation,
+            color="#d94801",
+            marker="o",
+            markersize=3,
+            linewidth=1.2,
+            label="validation",
+        )
+    ax.set(xlabel="optimizer step", ylabel=_MODEL_LOSSES[name])
+    # The first steps would squeeze all others into a line.
+    later = [curve.loc[curve.index >= len(train) // 10].max() for curve in (smooth, validation)]
+    ax.set_ylim(0, 1.1 * float(pd.Series(later).max()))
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
 
 
 def training_curves(
@@ -66,7 +121,7 @@ def training_curves(
     --------
     >>> scenc.pl.training_curves(results)
     """
-    choose(metric, _METRICS, "metric")
+    choose(metric, _RESULTS_LOSSES, "metric")
     given = as_results(results, "curves")
     curves = given.curves[(given.curves["metric"] == metric) & given.curves["value"].notna()]
     styles, groups = _group(given, curves)
@@ -84,7 +139,7 @@ def training_curves(
             _draw(on, curves[curves["encoding"] == encoding], styles[encoding], crosses)
         _explain(on, name, encodings, styles, crosses)
     _scale(axes, curves, crosses)
-    _label(axes, columns, _METRICS[metric])
+    _label(axes, columns, _RESULTS_LOSSES[metric])
     return np.array(axes, dtype=object)
 
 

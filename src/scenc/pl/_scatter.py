@@ -1,3 +1,5 @@
+"""Batch correction against biological preservation, a marker for each encoding."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
