@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from scenc.results import Results
 
-_DIFFERENCES = ("bio_preservation", "batch_correction", "accuracy", "macro_f1")
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -81,7 +79,7 @@ def figure_specs(results: Results, intervals: pd.DataFrame) -> list[FigureSpec]:
     """Return the figures that these results have something for."""
     return [
         *_score_figures(results),
-        *_curve_figures(results),
+        *_reconstruction_figures(results),
         *_difference_figures(intervals),
         _SCHEME,
     ]
@@ -123,84 +121,67 @@ def _large() -> Axes:
     return plt.subplots(figsize=(7.4, 4.4), layout="constrained")[1]
 
 
-def _score_figures(results: Results) -> list[FigureSpec]:
-    specs = []
+def _score_figures(results: Results) -> Iterator[FigureSpec]:
     metrics = {*results.metrics}
     if metrics & {"batch_correction", "bio_preservation"}:
-        specs.append(
-            FigureSpec(
-                "integration",
-                "Batch correction against biological preservation (the paper's Figure 1): means "
-                "over data sets.",
-                "Scatter plot of batch correction and biological preservation, one point for each "
-                "encoding; the values are in the table of means.",
-                lambda: pl.integration(results, _large()),
-            )
+        yield FigureSpec(
+            "integration",
+            "Batch correction against biological preservation (the paper's Figure 1): means over "
+            "data sets.",
+            "Scatter plot of batch correction and biological preservation, one point for each "
+            "encoding; the values are in the table of means.",
+            lambda: pl.integration(results, _large()),
         )
     for metric in ("accuracy", "macro_f1"):
         if metric in metrics:
-            specs.append(
-                FigureSpec(
-                    metric,
-                    f"{title(metric)[0].upper()}{title(metric)[1:]} of cell types told by the "
-                    "nearest neighbours (the paper's Figure 2). Points: data sets; of a single "
-                    "one, seeds.",
-                    f"Bars of {title(metric)}, one for each encoding; the values are in the table "
-                    "of means.",
-                    partial(pl.scores, results, metric),
-                )
+            yield FigureSpec(
+                metric,
+                f"{title(metric)[0].upper()}{title(metric)[1:]} of cell types told by the nearest "
+                "neighbours (the paper's Figure 2). Points: data sets; of a single one, seeds.",
+                f"Bars of {title(metric)}, one for each encoding; the values are in the table of "
+                "means.",
+                partial(pl.scores, results, metric),
             )
-    return specs
 
 
-def _curve_figures(results: Results) -> list[FigureSpec]:
-    specs = []
+def _reconstruction_figures(results: Results) -> Iterator[FigureSpec]:
     if "reconstruction_loss_validation" in {*results.curves["metric"]}:
-        specs.append(
-            FigureSpec(
-                "reconstruction",
-                "Lowest validation error of masked genes in training (the paper's Figure 3). "
-                "Points: seeds.",
-                "Bars of the lowest validation error, one for each encoding.",
-                lambda: pl.reconstruction(results, of="training"),
-            )
+        yield FigureSpec(
+            "reconstruction",
+            "Lowest validation error of masked genes in training (the paper's Figure 3). Points: "
+            "seeds.",
+            "Bars of the lowest validation error, one for each encoding.",
+            lambda: pl.reconstruction(results, of="training"),
         )
     if results.scores.loc[results.scores["metric"] == "reconstruction_mse", "value"].notna().any():
-        specs.append(
-            FigureSpec(
-                "reconstruction_evaluation",
-                "Error of masked genes on the evaluation sets. Points: data sets; of a single one, "
-                "seeds.",
-                "Bars of the error on the evaluation sets, one for each encoding.",
-                lambda: pl.reconstruction(results, of="evaluation"),
-            )
+        yield FigureSpec(
+            "reconstruction_evaluation",
+            "Error of masked genes on the evaluation sets. Points: data sets; of a single one, "
+            "seeds.",
+            "Bars of the error on the evaluation sets, one for each encoding.",
+            lambda: pl.reconstruction(results, of="evaluation"),
         )
     if len(results.curves):
-        specs.append(
-            FigureSpec(
-                "training_curves",
-                "Validation error by optimizer step, one line for each seed. A cross marks where a "
-                "training diverged.",
-                "Curves of the validation error, a panel for each expression encoder.",
-                lambda: pl.training_curves(results),
-            )
+        yield FigureSpec(
+            "training_curves",
+            "Validation error by optimizer step, one line for each seed. A cross marks where a "
+            "training diverged.",
+            "Curves of the validation error, a panel for each expression encoder.",
+            lambda: pl.training_curves(results),
         )
-    return specs
 
 
-def _difference_figures(intervals: pd.DataFrame) -> list[FigureSpec]:
+def _difference_figures(intervals: pd.DataFrame) -> Iterator[FigureSpec]:
     among = intervals[~intervals["comparison"].str.startswith("encoding over ")]
-    return [
-        FigureSpec(
-            f"differences_{metric}",
-            f"Relative differences in {title(metric)} with 95 % intervals.",
-            f"Points and intervals of relative differences in {title(metric)}; the values are in "
-            "the table of differences.",
-            partial(pl.differences, among, metric),
-        )
-        for metric in _DIFFERENCES
-        if (among["metric"] == metric).any()
-    ]
+    for metric in ("bio_preservation", "batch_correction", "accuracy", "macro_f1"):
+        if (among["metric"] == metric).any():
+            yield FigureSpec(
+                f"differences_{metric}",
+                f"Relative differences in {title(metric)} with 95 % intervals.",
+                f"Points and intervals of relative differences in {title(metric)}; the values are "
+                "in the table of differences.",
+                partial(pl.differences, among, metric),
+            )
 
 
 _SCHEME = FigureSpec(

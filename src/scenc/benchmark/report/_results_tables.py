@@ -96,96 +96,74 @@ def dataset_table(results: Results) -> Table:
 
 def difference_table(intervals: pd.DataFrame, caption: str) -> Table:
     """Return differences with their intervals."""
-    rows = [
-        [
-            text(row["comparison"]),
-            text(row["within"]),
-            text(title(row["metric"])),
-            number(row["a"], ".3f"),
-            number(row["b"], ".3f"),
-            interval(row["difference"], row["low"], row["high"]),
-            interval(row["relative"], row["relative_low"], row["relative_high"], percent=True),
-            number(row["n_datasets"]),
-            number(row["n_seeds"]),
-        ]
-        for row in intervals.to_dict("records")
-    ]
-    return Table(
-        caption=caption,
-        heads=[
-            "a over b",
-            "within",
-            "score",
-            "a",
-            "b",
-            "a - b",
-            "relative to b",
-            "data sets",
-            "seeds",
-        ],
-        rows=rows,
-        note="Intervals hold the middle 95 % of a paired bootstrap over data sets and seeds. Bold: "
-        "the interval leaves zero out. With few data sets or seeds intervals are rough, and with "
-        "many comparisons some leave zero out by chance.",
+    return Table.of(
+        caption,
+        intervals.to_dict("records"),
+        {
+            "a over b": lambda row: text(row["comparison"]),
+            "within": lambda row: text(row["within"]),
+            "score": lambda row: text(title(row["metric"])),
+            "a": lambda row: number(row["a"], ".3f"),
+            "b": lambda row: number(row["b"], ".3f"),
+            "a - b": lambda row: interval(row["difference"], row["low"], row["high"]),
+            "relative to b": lambda row: interval(
+                row["relative"], row["relative_low"], row["relative_high"], percent=True
+            ),
+            "data sets": lambda row: number(row["n_datasets"]),
+            "seeds": lambda row: number(row["n_seeds"]),
+        },
+        "Intervals hold the middle 95 % of a paired bootstrap over data sets and seeds. Bold: the "
+        "interval leaves zero out. With few data sets or seeds intervals are rough, and with many "
+        "comparisons some leave zero out by chance.",
     )
 
 
 def trouble_table(jobs: pd.DataFrame) -> Table:
-    """Return what diverged and what failed; of failures that follow from another, the first."""
-    order = {"diverged": 0, "failed": 1}
-    found = jobs[jobs["status"].isin(order)]
-    found = found[~found["reason"].str.contains(r"^(?:train|embed)/.* failed: ", regex=True)]
-    found = found.sort_values("status", key=lambda status: status.map(order), kind="stable")
-    rows = [
-        [
-            Cell(row["status"], row["status"], row["status"]),
-            text(row["task"]),
-            text(row["encoding"]),
-            text(row["dataset"]),
-            number(row["seed"]),
-            number(None if pd.isna(row["diverged_step"]) else row["diverged_step"]),
-            text(row["reason"], "wrap"),
-        ]
-        for row in found.to_dict("records")
-    ]
-    return Table(
-        caption="Trainings that diverged and jobs that failed",
-        heads=["what", "task", "encoding", "data set", "seed", "at step", "reason"],
-        rows=rows,
+    """Return the jobs that diverged or failed, less those that failed because another one did."""
+    failed_for_another = jobs["reason"].str.contains(r"^(?:train|embed)/.* failed: ", regex=True)
+    trouble = pd.concat(
+        jobs[(jobs["status"] == status) & ~failed_for_another] for status in ("diverged", "failed")
+    )
+    return Table.of(
+        "Trainings that diverged and jobs that failed",
+        trouble.to_dict("records"),
+        {
+            "what": lambda row: Cell(row["status"], row["status"], row["status"]),
+            "task": lambda row: text(row["task"]),
+            "encoding": lambda row: text(row["encoding"]),
+            "data set": lambda row: text(row["dataset"]),
+            "seed": lambda row: number(row["seed"]),
+            "at step": lambda row: number(row["diverged_step"]),
+            "reason": lambda row: text(row["reason"], "wrap"),
+        },
     )
 
 
 def undefined_table(scores: pd.DataFrame, jobs: pd.DataFrame) -> Table:
     """Return why scores are undefined, other than by failed jobs."""
     failed = {*jobs.loc[jobs["status"] == "failed", "reason"]}
-    found = scores[scores["value"].isna() & ~scores["reason"].isin(failed)]
-    rows = []
-    for reason, group in found.groupby("reason", sort=False):
-        metrics = _list(map(title, dict.fromkeys(group["metric"])))
-        rows.append(
-            [
-                text(reason or "no reason given", "wrap"),
-                text(metrics, "wrap"),
-                text(_list(dict.fromkeys(group["dataset"])), "wrap"),
-                text(_list(dict.fromkeys(group["encoding"])), "wrap"),
-                number(len(group)),
-            ]
-        )
-    return Table(
-        caption="Scores that are undefined, and why",
-        heads=["reason", "scores", "data sets", "encodings", "how many"],
-        rows=rows,
+    undefined = scores[scores["value"].isna() & ~scores["reason"].isin(failed)]
+    groups = undefined.groupby("reason", sort=False)
+    return Table.of(
+        "Scores that are undefined, and why",
+        ({"reason": reason, "rows": rows} for reason, rows in groups),
+        {
+            "reason": lambda group: text(group["reason"] or "no reason given", "wrap"),
+            "scores": lambda group: _list(map(title, group["rows"]["metric"].unique())),
+            "data sets": lambda group: _list(group["rows"]["dataset"].unique()),
+            "encodings": lambda group: _list(group["rows"]["encoding"].unique()),
+            "how many": lambda group: number(len(group["rows"])),
+        },
     )
 
 
 def cost_table(jobs: pd.DataFrame) -> Table:
-    """Return what each encoding took: seconds by task, and the most memory."""
+    """Return the seconds of each encoding by task, and its peak memory."""
     rows = []
     for name, group in jobs.groupby("encoding", sort=False):
-        row = [text(name)]
-        for task in ("train", "embed", "score"):
-            row.append(number(group.loc[group["task"] == task, "seconds"].sum(min_count=1)))
-        rows.append([*row, number(group["peak_memory_mb"].max())])
+        seconds = group.groupby("task")["seconds"].sum(min_count=1)
+        cells = [number(seconds.get(task)) for task in ("train", "embed", "score")]
+        rows.append([text(name), *cells, number(group["peak_memory_mb"].max())])
     return Table(
         caption="Time and memory",
         heads=["encoding", "training, s", "embedding, s", "scoring, s", "peak memory, MB"],
@@ -194,7 +172,7 @@ def cost_table(jobs: pd.DataFrame) -> Table:
     )
 
 
-def _list(names: Iterable[str], most: int = 8) -> str:
+def _list(names: Iterable[str], most: int = 8) -> Cell:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return text(", ".join(names[:most]) + more, "wrap")
