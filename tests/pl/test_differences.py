@@ -61,5 +61,5 @@ def test_nothing_to_draw_is_said(intervals):
 
 
 def test_a_missing_column_is_named(intervals):
-    with pytest.raises(ValueError, match="lacks the column 'relative_low'"):
+    with pytest.raises(ValueError, match="lack the column 'relative_low'"):
         pl.differences(intervals.drop(columns="relative_low"), "accuracy")

@@ -266,3 +266,12 @@ def test_folders_that_hold_no_results_are_refused(results, tmp_path):
     (tmp_path / "scores.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(ValueError, match="scores.parquet is damaged"):
         Results.load(tmp_path)
+
+
+def test_missing_values_get_the_columns_default_and_infinite_ones_are_undefined():
+    scores = pd.DataFrame({"encoding": ["x", "y"], "dataset": "d", "metric": "ari"})
+    scores = scores.assign(value=[np.inf, 0.5], seed=[np.nan, 3], kind=[None, "control"])
+    found = Results.from_tables(scores).scores
+    assert found["seed"].tolist() == [0, 3]
+    assert found["kind"].tolist() == ["encoding", "control"]
+    assert found["value"].isna().tolist() == [True, False]

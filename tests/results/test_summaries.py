@@ -8,7 +8,7 @@ import pytest
 
 from scenc import pl
 from scenc.benchmark import Results
-from scenc.results._summaries import read_scores, summarise, units
+from scenc.results import as_results, spread_unit, summarise
 
 
 def table(values, **columns):
@@ -22,7 +22,7 @@ def table(values, **columns):
 
 
 def test_means_over_seeds_come_before_means_over_data_sets():
-    found = summarise(read_scores(table({"a": [0.1, 0.3], "b": [0.8]})), "accuracy")["mine"]
+    found = summarise(as_results(table({"a": [0.1, 0.3], "b": [0.8]})), "accuracy")["mine"]
     assert found.mean == pytest.approx((0.2 + 0.8) / 2)
     assert found.sd == pytest.approx(np.sqrt(2) * 0.3)  # of 0.2 and 0.8
     assert (found.n, found.of) == (2, 2)
@@ -32,22 +32,22 @@ def test_the_aggregate_is_that_of_the_benchmark(make_tables):
     tables = make_tables()
     expected = Results.from_tables(tables["scores"]).summary().set_index(["encoding", "metric"])
     for metric in ("nmi", "reconstruction_mse"):
-        for name, found in summarise(read_scores(tables["scores"]), metric).items():
+        for name, found in summarise(as_results(tables["scores"]), metric).items():
             row = expected.loc[(name, metric)]
             np.testing.assert_allclose([found.mean, found.sd], [row["mean"], row["std"]])
             assert found.n == row["n_datasets"]
 
 
 def test_a_single_data_set_is_spread_over_seeds():
-    scores = read_scores(table({"a": [0.1, 0.2, 0.6]}))
+    scores = as_results(table({"a": [0.1, 0.2, 0.6]}))
     found = summarise(scores, "accuracy")["mine"]
-    assert units(scores, "accuracy") == "seeds"
+    assert spread_unit(scores, "accuracy") == "seeds"
     assert (found.n, found.mean) == (3, pytest.approx(0.3))
     assert found.sd == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
 
 
 def test_one_number_has_no_spread():
-    found = summarise(read_scores(table({"a": [0.4]})), "accuracy")["mine"]
+    found = summarise(as_results(table({"a": [0.4]})), "accuracy")["mine"]
     assert (found.mean, found.n) == (0.4, 1)
     assert np.isnan(found.sd)
 
@@ -59,14 +59,14 @@ def test_undefined_scores_are_left_out_and_counted():
             table({"a": [0.2], "b": [0.4], "c": [np.nan]}, encoding="other"),
         ]
     )
-    found = summarise(read_scores(both), "accuracy")
+    found = summarise(as_results(both), "accuracy")
     assert (found["mine"].n, found["mine"].of) == (1, 2)  # c is defined for neither
     assert found["mine"].mean == 0.2
 
 
 @pytest.mark.parametrize("column", ["encoding", "dataset", "metric", "value"])
 def test_a_missing_column_is_named(column):
-    with pytest.raises(ValueError, match=f"lacks the column '{column}'"):
+    with pytest.raises(ValueError, match=f"lack the column '{column}'"):
         pl.scores(table({"a": [0.1]}).drop(columns=column), "accuracy")
 
 
@@ -79,7 +79,7 @@ def test_a_word_for_a_value_is_named():
 
 def test_a_score_given_twice_is_named():
     scores = table({"a": [0.1], "b": [0.1]})
-    with pytest.raises(ValueError, match=r"twice: encoding 'mine', dataset 'b'"):
+    with pytest.raises(ValueError, match="more than one row for mine, b"):
         pl.scores(pd.concat([scores, scores[scores["dataset"] == "b"]]), "accuracy")
 
 

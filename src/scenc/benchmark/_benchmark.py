@@ -11,10 +11,9 @@ from scenc._arguments import choose
 from scenc.benchmark.entries._encodings import grid
 from scenc.benchmark.entries._entries import BASELINES, make_entries
 from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet
-from scenc.benchmark.jobs._jobs import Plan
+from scenc.benchmark.jobs._jobs import BenchmarkPlan
 from scenc.benchmark.jobs._prepare import missing_files
-from scenc.benchmark.jobs._progress import Progress
-from scenc.benchmark.jobs._store import Store, write_json
+from scenc.benchmark.jobs._store import JobStore, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from scenc.benchmark.entries._sets import Source
     from scenc.benchmark.jobs._jobs import Job
     from scenc.benchmark.jobs._prepare import Keep
-    from scenc.benchmark.jobs._schedule import Executor
+    from scenc.benchmark.jobs._scheduler import Executor
     from scenc.genes import ProteinEmbeddings
     from scenc.results import Results
 
@@ -124,8 +123,8 @@ class Benchmark:
         )
         self._protein_embeddings = protein_embeddings
         self._metrics, self._k = None if metrics is None else list(metrics), k
-        self._store = Store(self.out / _WORK)
-        self._plan: Plan | None = None
+        self._store = JobStore(self.out / _WORK)
+        self._plan: BenchmarkPlan | None = None
         self._check()
 
     @classmethod
@@ -154,7 +153,7 @@ class Benchmark:
         FileNotFoundError
             There is no such file.
         """
-        from scenc.benchmark.entries._config import read_config
+        from scenc.benchmark.entries._yaml_file import read_config
 
         return cls(out=out, **read_config(config, data_dir).arguments())
 
@@ -193,7 +192,9 @@ class Benchmark:
         ValueError, KeyError, FileNotFoundError
             Data are unusable; the message says which and why. Nothing has been done then.
         """
-        from scenc.benchmark.jobs._schedule import Schedule
+        from tqdm.auto import tqdm
+
+        from scenc.benchmark.jobs._scheduler import Scheduler
 
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}.")
@@ -202,25 +203,28 @@ class Benchmark:
         jobs = self._start()
         for job in jobs:
             self._store.clear_failure(job.key)
-        with Progress(len(jobs), progress) as shown:
+        with tqdm(total=len(jobs), desc="Benchmark", unit="job", disable=not progress) as bar:
             written = time.monotonic()
 
             def on_end(job: Job) -> None:
                 nonlocal written
-                shown.advance(str(job))
+                bar.set_postfix_str(str(job), refresh=False)
+                bar.update()
                 if time.monotonic() - written > _WRITE_EVERY:
                     self.results().write(self.out)
                     written = time.monotonic()
 
-            schedule = Schedule(jobs, str(self._store.root), self.threads, on_end)
-            shown.start(schedule.n_finished)
+            scheduler = Scheduler(jobs, str(self._store.root), self.threads, on_end)
+            # Jobs of earlier runs are shown as done, but the rate counts from here.
+            bar.initial = bar.n = scheduler.n_finished
+            bar.refresh()
             try:
                 if executor is not None:
-                    schedule.run_in(executor)
+                    scheduler.run_in(executor)
                 elif workers > 1:
-                    schedule.run_in_pool(workers)
+                    scheduler.run_in_pool(workers)
                 else:
-                    schedule.run_here()
+                    scheduler.run_here()
             finally:
                 results = self.results()
                 results.write(self.out)
@@ -256,13 +260,13 @@ class Benchmark:
         return collect(jobs, self.entries, self._store, run)
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> BenchmarkPlan:
         """All jobs, and what they work on; data are read and checked at the first look."""
         if self._plan is None:
             self._plan = self._make_plan(lambda content, cells: None)
         return self._plan
 
-    def _make_plan(self, keep: Keep, incomplete: bool = False) -> Plan:
+    def _make_plan(self, keep: Keep, incomplete: bool = False) -> BenchmarkPlan:
         """Read all data; `incomplete` plans for files that are not there yet."""
         from scenc.benchmark.entries._fingerprint import vectors_fingerprint, versions
         from scenc.benchmark.jobs._prepare import not_there, prepare_evaluation, prepare_training
@@ -280,7 +284,7 @@ class Benchmark:
             training = (
                 not_there(self.train.n_cells) if lacking else prepare_training(self.train, keep)
             )
-        return Plan(
+        return BenchmarkPlan(
             entries=self.entries,
             training=training,
             evaluation=evaluation,

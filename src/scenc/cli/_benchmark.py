@@ -44,7 +44,7 @@ def benchmark(
     """Train, embed and score every encoding; a stopped run goes on where it was."""
     if fresh and resume:
         raise ValueError("--fresh and --resume exclude each other.")
-    from scenc.benchmark.entries._config import read_config
+    from scenc.benchmark.entries._yaml_file import read_config
 
     arguments = read_config(config, data_dir).arguments()
     if threads is not None:

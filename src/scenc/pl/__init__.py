@@ -3,15 +3,12 @@
 The figures draw on axes given, or on a new figure, and return the axes.
 """
 
-from scenc.pl._classification import classification
+from scenc.pl._bars import classification, reconstruction, scores
+from scenc.pl._curves import training, training_curves
 from scenc.pl._differences import differences
-from scenc.pl._encodings import encodings
-from scenc.pl._integration import integration
-from scenc.pl._reconstruction import reconstruction
-from scenc.pl._save import save
-from scenc.pl._scores import scores
-from scenc.pl._training import training
-from scenc.pl._training_curves import training_curves
+from scenc.pl._encoder_scheme import encodings
+from scenc.pl._save import render, save
+from scenc.pl._scatter import integration
 from scenc.results import ResultsLike
 
 __all__ = [
@@ -21,6 +18,7 @@ __all__ = [
     "encodings",
     "integration",
     "reconstruction",
+    "render",
     "save",
     "scores",
     "training",

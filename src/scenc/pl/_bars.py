@@ -1,4 +1,4 @@
-"""Horizontal bars, the best on top, with their values in a column."""
+"""Scores as horizontal bars, the best on top, with their values in a column at the right."""
 
 from __future__ import annotations
 
@@ -11,62 +11,204 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from scenc._arguments import choose
 from scenc.pl._canvas import (
     decimals,
     mean_and_spread,
     name_entries,
+    panels,
     plain,
     readable,
     say_empty,
     single,
 )
 from scenc.pl._looks import FAINT, INK, MUTED, PLAIN, looks
-from scenc.results import NOWHERE, diverged, standing, summarise, title, units
+from scenc.results import (
+    LOWER_IS_BETTER,
+    METRICS,
+    NOWHERE,
+    TRAINING_MSE,
+    Results,
+    as_results,
+    diverged,
+    spread_unit,
+    standing,
+    summarise,
+    title,
+    training_errors,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
     from numpy.typing import NDArray
 
     from scenc.pl._looks import Look
-    from scenc.results import Summary
+    from scenc.results import ResultsLike, Summary
 
-_LOWER_IS_BETTER = ("reconstruction_mse",)
 _HEIGHT = 0.62  # of a bar, of the distance between two
 _ROOM = 1.55  # width of the axes with the column of values, of that without
 _DIVERGED = " †"
 _CUT = 3  # medians, where bars of errors end
+_LABELS = {
+    "training": "lowest validation error in training (MSE)",
+    "evaluation": "error on the evaluation sets (MSE)",
+}
 
 
-def bars(
-    table: pd.DataFrame,
+def scores(
+    results: ResultsLike | pd.DataFrame,
+    metric: str,
+    ax: Axes | None = None,
+    *,
+    points: bool = True,
+    legend: bool = True,
+) -> Axes:
+    """Draw one score of all encodings as bars, the best on top.
+
+    A bar is the mean over data sets of the means over seeds, its line one standard deviation over
+    data sets, and each point one data set; with a single data set, line and points are over seeds.
+    Colour tells the expression encoder, hatching pretrained gene vectors; controls are hollow,
+    baselines grey. What has no value has no bar but a word.
+
+    Parameters
+    ----------
+    results
+        A benchmark's results, or a tidy table with the columns ``encoding``, ``dataset``,
+        ``metric``, ``value`` and, where there are any, ``seed``, ``kind`` (``"encoding"``,
+        ``"control"`` or ``"baseline"``), ``gene_encoder`` and ``expression_encoder``.
+    metric
+        The score's name in the table.
+    ax
+        Where to draw; ``None``: a new figure.
+    points
+        Whether to draw a point for each data set.
+    legend
+        Whether to explain colour and hatching below.
+
+    Raises
+    ------
+    TypeError
+        `results` or `ax` is of another type.
+    ValueError
+        A column is missing, a value is no number, a score is given twice, or the metric is unknown.
+
+    Examples
+    --------
+    >>> scenc.pl.scores(results, "nmi")
+    """
+    given = as_results(results)
+    choose(metric, [*dict.fromkeys([*given.metrics, *METRICS])], "metric")
+    return _bars(given, metric, ax, points=points, legend=legend)
+
+
+def classification(
+    results: ResultsLike | pd.DataFrame,
+    ax: Axes | Sequence[Axes] | NDArray[np.object_] | FigureBase | None = None,
+    metrics: Sequence[str] = ("accuracy", "macro_f1"),
+) -> NDArray[np.object_]:
+    """Draw how well neighbours tell cell types, as bars (Figure 2 of the paper).
+
+    One panel for each metric, each in its own order, the best on top; `scores` says what is drawn.
+
+    Parameters
+    ----------
+    results
+        A benchmark's results or a tidy table; see `scores`.
+    ax
+        As many axes as metrics, a figure or subfigure to divide, or ``None``: a new figure.
+    metrics
+        Names of the scores in the table.
+
+    Returns
+    -------
+    The axes, shape ``(len(metrics),)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `scores`; or there are not as many axes as metrics.
+
+    Examples
+    --------
+    >>> fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    >>> scenc.pl.classification(results, axes)
+    """
+    axes = panels(ax, (1, len(metrics)), len(metrics), (4.8 * len(metrics), 4.2))
+    drawn = [scores(results, metric, on) for metric, on in zip(metrics, axes, strict=True)]
+    return np.array(drawn, dtype=object)
+
+
+def reconstruction(
+    results: ResultsLike | pd.DataFrame, ax: Axes | None = None, of: str | None = None
+) -> Axes:
+    """Draw the error of masked genes, as bars (Figure 3 of the paper).
+
+    The lowest error is on top; `scores` says what is drawn. A bar more than three times as long as
+    the median is cut, which its end shows. Baselines, which do not predict masked genes, are left
+    out.
+
+    Parameters
+    ----------
+    results
+        A benchmark's results or a tidy table with the metric ``reconstruction_mse``; see `scores`.
+    ax
+        Where to draw; ``None``: a new figure.
+    of
+        ``"training"``: the lowest validation error of each training, which is the paper's measure
+        and is read from the training curves. ``"evaluation"``: ``reconstruction_mse``, the error on
+        the evaluation sets. ``None``: the first where there are curves.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `scores`; or `of` is unknown.
+
+    Examples
+    --------
+    >>> scenc.pl.reconstruction(results)
+    """
+    given = as_results(results)
+    errors = training_errors(given)
+    if of is None:
+        of = "evaluation" if errors.empty else "training"
+    choose(of, _LABELS, "of")
+    scores = given.scores
+    baselines = {*scores.loc[scores["kind"] == "baseline", "encoding"]}
+    metric = TRAINING_MSE if of == "training" else "reconstruction_mse"
+    table = errors if of == "training" else scores[scores["metric"] == metric]
+    left_out = baselines - {*table.loc[table["value"].notna(), "encoding"]}
+    table, jobs = (rows[~rows["encoding"].isin(left_out)] for rows in (table, given.jobs))
+    return _bars(Results.from_tables(table, jobs=jobs), metric, ax, label=_LABELS[of])
+
+
+def _bars(
+    results: Results,
     metric: str,
     ax: Axes | None,
-    jobs: pd.DataFrame,
     *,
     label: str | None = None,
     points: bool = True,
     legend: bool = True,
 ) -> Axes:
-    """Draw one metric of a checked table.
+    """Draw one metric of all encodings.
 
     Parameters
     ----------
-    table, metric
-        What to draw.
-    ax
-        Where to; None: a new figure.
-    jobs
-        Say what has failed or diverged.
+    results, metric, ax
+        As in `scores`.
     label
-        Of the axis; None: what the metric is called.
+        Label of the axis; None: the title of the metric.
     points, legend
         As in `scores`.
     """
     label = label or readable(title(metric))
-    summary = summarise(table, metric)
-    words = standing(jobs)
-    styles = looks(table)
+    summary = summarise(results, metric)
+    words = standing(results.jobs)
+    styles = looks(results.scores)
     rows = [Bar(name, look, summary[name]) for name, look in styles.items() if name in summary]
     rows += [Bar(name, styles.get(name, PLAIN), NOWHERE) for name in words if name not in summary]
     ax = single(ax, (5.0, 0.9 + 0.27 * max(len(rows), 4) + 0.45 * legend))
@@ -75,13 +217,13 @@ def bars(
         say_empty(ax, f"no {label} in these results")
         plain(ax)
         return ax
-    lower = metric in _LOWER_IS_BETTER
+    lower = metric in LOWER_IS_BETTER
     rows.sort(key=lambda bar: _height(bar.score, lower))
     low, high = _range(rows, lower)
     for y, bar in enumerate(rows):
         _draw(ax, y, bar, high, points)
-    _name(ax, [bar.name for bar in rows], diverged(jobs))
-    _value(ax, rows, units(table, metric), words)
+    _name(ax, [bar.name for bar in rows], diverged(results.jobs))
+    _value(ax, rows, spread_unit(results, metric), words)
     _frame(ax, len(rows), low, high)
     if legend:
         _explain(ax, [bar.look for bar in rows if bar.name in summary])

@@ -1,3 +1,5 @@
+"""Relative differences between encodings, with their intervals."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -8,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from scenc.pl._canvas import plain, readable, say_empty, single
 from scenc.pl._looks import FAINT, INK, MUTED
-from scenc.results import read_table, title
+from scenc.results import INTERVALS, tidy, title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_NEEDED = ("comparison", "within", "metric", "relative", "relative_low", "relative_high")
 _COLUMNS = ["within", "relative", "relative_low", "relative_high"]
 _CERTAIN = "#14335f"
 
@@ -50,8 +51,8 @@ def differences(
     --------
     >>> scenc.pl.differences(results.bootstrap(metrics=["accuracy"]), "accuracy")
     """
-    table = read_table(intervals, "intervals", _NEEDED)
-    table = table[(table["metric"] == metric) & np.isfinite(table["relative"].astype(float))]
+    table = tidy(intervals, INTERVALS, "intervals")
+    table = table[(table["metric"] == metric) & table["relative"].notna()]
     groups = dict(list(table.groupby("comparison", sort=False)))
     height = 0.9 + 0.24 * (len(table) + len(groups)) + 0.25 * legend
     ax = single(ax, (5.0, max(height, 1.6)))
@@ -65,7 +66,7 @@ def differences(
         heads.append((y, readable(comparison, 60)))
         for within, middle, low, high in rows[_COLUMNS].itertuples(index=False, name=None):
             y -= 1
-            _draw(ax, y, float(middle), float(low), float(high))
+            _draw(ax, y, middle, low, high)
             names.append((y, readable(within)))
         y -= 1.35
     _frame(ax, heads, names, table)

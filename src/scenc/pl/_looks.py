@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from scenc.results import in_order
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
@@ -26,7 +28,6 @@ _OTHER_GENES = ("D", "....", (1, 1.2))
 _CONTROL_DASHES = ((1, 1.2), (6, 1.5, 1, 1.5), (3, 1.5, 1, 1.5, 1, 1.5))
 _OTHER_MARKERS = ("^", "v", "D", "P", "X", "<", ">", "p", "h", "*", "d", "8")
 _OTHER_COLORS = ("#8a9099", "#5b616b", "#b4b9c1")
-_KINDS = ("encoding", "control", "baseline")
 
 
 @dataclass(frozen=True)
@@ -70,30 +71,11 @@ PLAIN = Look(_OTHER_COLORS[0], "o", "", (), "", hollow=False)
 
 
 def looks(table: pd.DataFrame) -> dict[str, Look]:
-    """Return the look of each encoding of a tidy table, in the order to list them in.
-
-    The grid comes first, by expression and gene encoder, then controls, then baselines.
-    """
-    columns = ["encoding", "kind", "gene_encoder", "expression_encoder"]
-    rows = table[columns].drop_duplicates("encoding").astype(object)
-    rows = rows.where(rows.notna(), None)
-    ordered = sorted(rows.itertuples(index=False), key=_rank)
+    """Return the look of each encoding of a table, in the order to list them in."""
     used: Counter[Hashable] = Counter()
     others = zip(cycle(_OTHER_MARKERS), cycle(_OTHER_COLORS), strict=False)
-    return {str(row.encoding): _look(row, used, others) for row in ordered}
-
-
-def _rank(row: Any) -> tuple[int, int, int]:
-    return (
-        _place(row.kind, _KINDS),
-        _place(row.expression_encoder, EXPRESSION_COLORS),
-        _place(row.gene_encoder, _GENE_LOOKS),
-    )
-
-
-def _place(value: Any, known: Any) -> int:
-    names = list(known)
-    return names.index(value) if value in names else len(names)
+    rows = in_order(table).itertuples(index=False)
+    return {str(row.encoding): _look(row, used, others) for row in rows}
 
 
 def _look(row: Any, used: Counter[Hashable], others: Iterator[tuple[str, str]]) -> Look:

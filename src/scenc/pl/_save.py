@@ -1,3 +1,5 @@
+"""Figures as files that are the same at every run."""
+
 from __future__ import annotations
 
 from io import BytesIO
@@ -62,17 +64,35 @@ def save(drawn: Axes | NDArray[np.object_] | FigureBase, path: str | Path, dpi: 
     """
     path = Path(path)
     kind = choose(path.suffix.removeprefix(".").lower(), _UNDATED, f"the ending of {path.name}")
-    content = render(_figure(drawn), kind, dpi)
+    content = render(drawn, kind, dpi)
     with atomic_path(path) as draft:
         draft.write_bytes(content)
     return path
 
 
-def render(figure: Figure, kind: str, dpi: int = 300) -> bytes:
-    """Return a figure as the bytes of a file: ``"pdf"``, ``"svg"`` or ``"png"``."""
+def render(drawn: Axes | NDArray[np.object_] | FigureBase, kind: str, dpi: int = 300) -> bytes:
+    """Return a figure as the contents of a PDF, SVG or PNG file; `save` writes it.
+
+    Parameters
+    ----------
+    drawn, dpi
+        As in `save`.
+    kind
+        ``"pdf"``, ``"svg"`` or ``"png"``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `save`.
+
+    Examples
+    --------
+    >>> svg = scenc.pl.render(scenc.pl.integration(results), "svg")
+    """
+    choose(kind, _UNDATED, "kind")
     file = BytesIO()
     with plt.rc_context(_STYLE):
-        figure.savefig(file, format=kind, dpi=dpi, metadata=_UNDATED[kind])
+        _figure(drawn).savefig(file, format=kind, dpi=dpi, metadata=_UNDATED[kind])
     return file.getvalue()
 
 

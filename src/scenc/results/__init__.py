@@ -1,42 +1,40 @@
 """Tables of scores: read, averaged, compared, written."""
 
-from scenc.results._comparisons import EXPRESSION_ENCODERS, GENE_ENCODERS
-from scenc.results._results import Results
+from scenc.results._comparisons import EXPRESSION_ENCODERS, GENE_ENCODERS, in_order
+from scenc.results._metrics import LOWER_IS_BETTER, METRICS, TRAINING_MSE, title
+from scenc.results._results import Results, ResultsLike, as_results
 from scenc.results._summaries import (
     NOWHERE,
-    TITLES,
-    ResultsLike,
     Summary,
     diverged,
-    read_curves,
-    read_jobs,
-    read_scores,
-    read_table,
+    spread_unit,
     standing,
     summarise,
-    title,
-    units,
+    training_errors,
 )
-from scenc.results._tables import CURVES, JOBS, SCORES
+from scenc.results._tidy import CURVES, INTERVALS, JOBS, SCORES, tidy
 
 __all__ = [
     "CURVES",
     "EXPRESSION_ENCODERS",
     "GENE_ENCODERS",
+    "INTERVALS",
     "JOBS",
+    "LOWER_IS_BETTER",
+    "METRICS",
     "NOWHERE",
+    "SCORES",
+    "TRAINING_MSE",
     "Results",
     "ResultsLike",
-    "SCORES",
     "Summary",
-    "TITLES",
+    "as_results",
     "diverged",
-    "read_curves",
-    "read_jobs",
-    "read_scores",
-    "read_table",
+    "in_order",
+    "spread_unit",
     "standing",
     "summarise",
+    "tidy",
     "title",
-    "units",
+    "training_errors",
 ]

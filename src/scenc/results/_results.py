@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -23,13 +23,23 @@ from scenc.results._results_files import (
     write_parquet,
     write_run,
 )
-from scenc.results._tables import CURVES, JOBS, SCORES, tidy
+from scenc.results._tidy import CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
+
+
+class ResultsLike(Protocol):
+    """Anything with a tidy table of scores, such as the results of a benchmark."""
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """One row per encoding, data set, metric and seed."""
+        ...
+
 
 _WHO = ["encoding", "kind", "gene_encoder", "expression_encoder"]
 _SHOWN = ("batch_correction", "bio_preservation", "accuracy", "macro_f1", "reconstruction_mse")
@@ -365,6 +375,39 @@ class Results:
         from html import escape
 
         return f"<p>{escape(self._header())}</p>{self._overview().fillna('-').to_html()}"
+
+
+def as_results(given: ResultsLike | pd.DataFrame, table: str = "scores") -> Results:
+    """Return anything that has tables of results as `Results`, checked and completed.
+
+    Parameters
+    ----------
+    given
+        An object with the table as an attribute (and the other tables, where it has them), or the
+        table itself.
+    table
+        Which table must be there: ``"scores"`` or ``"curves"``.
+
+    Raises
+    ------
+    TypeError
+        Neither a table nor something that has it.
+    ValueError
+        As in `Results.from_tables`.
+    """
+    if isinstance(given, Results):
+        return given
+    if isinstance(given, pd.DataFrame):
+        tables = {table: given}
+    else:
+        attributes = {name: getattr(given, name, None) for name in _TABLES}
+        tables = {name: of for name, of in attributes.items() if isinstance(of, pd.DataFrame)}
+    if table not in tables:
+        raise TypeError(
+            f"results must be a DataFrame or have one as .{table}, got {type(given).__name__}."
+        )
+    scores = tables.get("scores", pd.DataFrame(columns=list(SCORES)))
+    return Results.from_tables(scores, tables.get("curves"), tables.get("jobs"))
 
 
 def _means(paired: Paired, comparison: Comparison, metric: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scenc.benchmark import PCA
-from scenc.benchmark.jobs import _schedule
+from scenc.benchmark.jobs import _scheduler
 
 pytestmark = pytest.mark.slow
 
@@ -34,10 +34,7 @@ def test_processes_and_dask_find_what_this_process_finds(grid_of, run, same_scor
     assert np.isfinite(here.scores.query("metric == 'accuracy'")["value"]).all()
     same_scores(run(grid_of("pool"), workers=2), here)
     with (
-        # By itself dask shares the memory out by cores: little for a worker where they are many.
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, memory_limit=None, dashboard_address=None
-        ) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         dask = run(grid_of("dask"), executor=client.get_executor())
@@ -67,7 +64,7 @@ def test_submitit_finds_what_this_process_finds(
 def test_a_process_that_dies_is_a_failed_job(grid_of, tmp_path, monkeypatch, processes):
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     # One pool after the other: that each of them imports everything is not the point.
-    monkeypatch.setattr(_schedule, "get_context", lambda _: processes)
+    monkeypatch.setattr(_scheduler, "get_context", lambda _: processes)
     deadly = tmp_path / "modules" / "deadly_method.py"
     deadly.parent.mkdir()
     deadly.write_text(

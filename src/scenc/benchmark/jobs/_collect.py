@@ -10,20 +10,14 @@ import numpy as np
 import pandas as pd
 
 from scenc.benchmark.jobs._train_model import CURVES as CURVES_FILE
-from scenc.results import CURVES, JOBS, SCORES, Results
+from scenc.results import CURVES, JOBS, METRICS, SCORES, Results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scenc.benchmark.entries._entries import Entry
     from scenc.benchmark.jobs._jobs import Job
-    from scenc.benchmark.jobs._store import Store
-
-METRICS = (
-    *("batch_correction", "ilisi", "graph_connectivity", "batch_asw"),
-    *("bio_preservation", "label_asw", "clisi", "nmi", "ari"),
-    *("isolated_labels_f1", "isolated_labels_asw", "accuracy", "macro_f1", "reconstruction_mse"),
-)
+    from scenc.benchmark.jobs._store import JobStore
 
 _CURVE_NAMES = {"train_loss": "reconstruction_loss_train"}
 
@@ -47,7 +41,7 @@ class State:
     record: Mapping[str, Any]
 
 
-def job_states(jobs: Sequence[Job], store: Store) -> dict[str, State]:
+def job_states(jobs: Sequence[Job], store: JobStore) -> dict[str, State]:
     """Return how far each job is, by key; what needs a failed job has failed too."""
     states: dict[str, State] = {}
     names: dict[str, str] = {}
@@ -66,7 +60,7 @@ def job_states(jobs: Sequence[Job], store: Store) -> dict[str, State]:
 
 
 def collect(
-    jobs: Sequence[Job], entries: Sequence[Entry], store: Store, run: dict[str, Any]
+    jobs: Sequence[Job], entries: Sequence[Entry], store: JobStore, run: dict[str, Any]
 ) -> Results:
     """Return the tables of what has been done so far."""
     states = job_states(jobs, store)
@@ -121,7 +115,7 @@ def _no_reconstruction(entry: Entry) -> str:
     return f"{entry.name} does not predict masked expression"
 
 
-def _curves(job: Job, store: Store) -> list[dict[str, Any]]:
+def _curves(job: Job, store: JobStore) -> list[dict[str, Any]]:
     path = store.folder(job.key) / CURVES_FILE
     if not path.is_file():
         return []

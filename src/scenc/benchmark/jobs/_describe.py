@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from scenc.benchmark.entries._entries import Entry
     from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet
-    from scenc.benchmark.jobs._jobs import Job, Plan
-    from scenc.benchmark.jobs._store import Store
+    from scenc.benchmark.jobs._jobs import BenchmarkPlan, Job
+    from scenc.benchmark.jobs._store import JobStore
 
 
 def describe(
-    plan: Plan,
+    plan: BenchmarkPlan,
     *,
     title: str,
     train: TrainingSet | None,
@@ -66,7 +66,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def add_coverage(run: dict[str, Any], jobs: Sequence[Job], store: Store) -> None:
+def add_coverage(run: dict[str, Any], jobs: Sequence[Job], store: JobStore) -> None:
     """Note how many genes of each evaluation set the models know, as embedding found."""
     for job in jobs:
         if job.task != "embed" or job.dataset is None:
@@ -107,7 +107,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _training(plan: Plan, train: TrainingSet | None) -> dict[str, Any] | None:
+def _training(plan: BenchmarkPlan, train: TrainingSet | None) -> dict[str, Any] | None:
     if plan.training is None or train is None:
         return None
     return {

@@ -17,9 +17,9 @@ from scenc.benchmark.jobs._work import limited
 
 if TYPE_CHECKING:
     from scenc.benchmark.entries._entries import Entry
-    from scenc.benchmark.jobs._jobs import Job, Plan
+    from scenc.benchmark.jobs._jobs import BenchmarkPlan, Job
     from scenc.benchmark.jobs._prepare import Prepared
-    from scenc.benchmark.jobs._store import Store
+    from scenc.benchmark.jobs._store import JobStore
 
 # Measured on one core of a 2-core virtual machine with `small`: seconds of a job's own, and for
 # each cell. Scores: all of them, 12 thousand cells.
@@ -54,7 +54,7 @@ class Rates:
         return self.train / 3
 
 
-def estimate(plan: Plan, store: Store, threads: int) -> pd.DataFrame:
+def estimate(plan: BenchmarkPlan, store: JobStore, threads: int) -> pd.DataFrame:
     """Return all jobs with estimates; see `Benchmark.jobs`."""
     jobs = plan.jobs()
     entries = {entry.name: entry for entry in plan.entries}
@@ -92,7 +92,7 @@ def forward_flops(model: dict[str, Any], tokens: float) -> float:
     return float(tokens * per_token)
 
 
-def _all_rates(plan: Plan) -> dict[str, Rates]:
+def _all_rates(plan: BenchmarkPlan) -> dict[str, Rates]:
     """Time each network there is, seeds aside."""
     rates: dict[str, Rates] = {}
     by_shape: dict[str, Rates] = {}
@@ -107,7 +107,7 @@ def _all_rates(plan: Plan) -> dict[str, Rates]:
     return rates
 
 
-def _time_network(entry: Entry, settings: dict[str, Any], plan: Plan) -> Rates:
+def _time_network(entry: Entry, settings: dict[str, Any], plan: BenchmarkPlan) -> Rates:
     """Train a network on made-up cells of the size of the real ones, for a few steps."""
     import anndata
     import scipy.sparse as sp
@@ -160,7 +160,7 @@ def _block_parameters(model: dict[str, Any]) -> int:
     return 4 * d * d + 2 * d * int(model["d_feedforward"])
 
 
-def _one(job: Job, entry: Entry, plan: Plan, rates: dict[str, Rates]) -> dict[str, float]:
+def _one(job: Job, entry: Entry, plan: BenchmarkPlan, rates: dict[str, Rates]) -> dict[str, float]:
     """Return seconds and memory of a job; NaN where the size of the data is not known."""
     cells = plan.training if job.dataset is None else plan.evaluation[job.dataset]
     assert cells is not None

@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class BenchmarkPlan:
     """What all jobs have in common.
 
     Attributes

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _RECORD = "job.json"
 
 
-class Store:
+class JobStore:
     """The working folder of a benchmark.
 
     A result is a folder that is renamed into place once it is complete, so a process may be killed

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scenc.benchmark.jobs._distributed import train_in_processes
 from scenc.benchmark.jobs._prepare import BATCH, LABEL
 from scenc.benchmark.jobs._train_model import MODEL, train_model
+from scenc.benchmark.jobs._train_processes import train_in_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.benchmark.jobs._jobs import Job
-    from scenc.benchmark.jobs._store import Store
+    from scenc.benchmark.jobs._store import JobStore
 
 EMBEDDING = "embedding.npy"
 
 
-def perform(job: Job, store: Store, folder: Path) -> dict[str, Any]:
+def perform(job: Job, store: JobStore, folder: Path) -> dict[str, Any]:
     """Do a job, leaving files in a folder; return what is to be recorded of it."""
     if job.task == "train":
         return _train(job, store, folder)
     return _embed(job, store, folder) if job.task == "embed" else _score(job, store)
 
 
-def _train(job: Job, store: Store, folder: Path) -> dict[str, Any]:
+def _train(job: Job, store: JobStore, folder: Path) -> dict[str, Any]:
     settings = job.spec["settings"]
     if not job.spec["scenc"]:
         return _train_method(job, store, folder)
@@ -40,7 +40,7 @@ def _train(job: Job, store: Store, folder: Path) -> dict[str, Any]:
     return train_model(job.spec, store, folder)
 
 
-def _train_method(job: Job, store: Store, folder: Path) -> dict[str, Any]:
+def _train_method(job: Job, store: JobStore, folder: Path) -> dict[str, Any]:
     fitted = _fit(job, store.read_data(job.spec["where"]["file"]))
     if "embeds" not in job.spec:
         fitted.save(folder / MODEL)
@@ -67,7 +67,7 @@ def _embed_with(fitted: Any, adata: AnnData, name: str) -> NDArray[np.float32]:
     return embedding.astype(np.float32)
 
 
-def _embed(job: Job, store: Store, folder: Path) -> dict[str, Any]:
+def _embed(job: Job, store: JobStore, folder: Path) -> dict[str, Any]:
     adata = store.read_data(job.spec["where"]["file"])
     record: dict[str, Any] = {}
     if job.needs and job.spec["scenc"]:
@@ -87,7 +87,7 @@ def _embed(job: Job, store: Store, folder: Path) -> dict[str, Any]:
 
 
 def _embed_with_model(
-    job: Job, store: Store, adata: AnnData
+    job: Job, store: JobStore, adata: AnnData
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     from scenc.model import Model
 
@@ -104,7 +104,7 @@ def _embed_with_model(
     return embedding, {"reconstruction_mse": error, "genes": genes}
 
 
-def _score(job: Job, store: Store) -> dict[str, Any]:
+def _score(job: Job, store: JobStore) -> dict[str, Any]:
     from scenc.metrics import integration, knn_classification
 
     obs = store.read_data(job.spec["where"]["file"]).obs

@@ -12,14 +12,14 @@ from scenc.benchmark.jobs._store import write_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scenc.benchmark.jobs._store import Store
+    from scenc.benchmark.jobs._store import JobStore
     from scenc.model import Model
 
 _VALIDATION = ("validation_loss", "reconstruction_loss_validation")
 MODEL, CURVES = "model", "curves.json"
 
 
-def train_model(spec: dict[str, Any], store: Store, folder: Path) -> dict[str, Any]:
+def train_model(spec: dict[str, Any], store: JobStore, folder: Path) -> dict[str, Any]:
     """Train a scenc model and save it with its curves.
 
     Parameters
@@ -61,7 +61,7 @@ def is_first_process() -> bool:
     return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
-def _make_model(spec: dict[str, Any], store: Store) -> Model:
+def _make_model(spec: dict[str, Any], store: JobStore) -> Model:
     from scenc.genes import ProteinEmbeddings
     from scenc.model import Model
 

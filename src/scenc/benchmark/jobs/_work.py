@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from scenc.benchmark.entries._seeding import seeded
-from scenc.benchmark.jobs._store import Store
+from scenc.benchmark.jobs._store import JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def run_job(job: Job, root: str, threads: int, wait: bool = True) -> Outcome:
     -------
     What became of it; ``"busy"`` if another process is doing it.
     """
-    store = Store(root)
+    store = JobStore(root)
     if store.record(job.key) is not None:
         return "finished"
     if not store.root.is_dir():
@@ -62,7 +62,7 @@ def run_job(job: Job, root: str, threads: int, wait: bool = True) -> Outcome:
         return "finished"
 
 
-def _do(job: Job, store: Store, threads: int) -> None:
+def _do(job: Job, store: JobStore, threads: int) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with store.draft(job.key) as folder:
         with limited(threads), seeded(job.seed), warnings.catch_warnings(record=True) as caught:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scenc.benchmark.report._numbers import published
+from scenc.benchmark.report._published import published
 from scenc.benchmark.report._write import write_report
 
 __all__ = ["published", "write_report"]

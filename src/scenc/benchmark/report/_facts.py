@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scenc.benchmark.report._table import Cell, Table, number, text
+from scenc.benchmark.report._page_table import Cell, Table, number, text
 
 if TYPE_CHECKING:
     from scenc.results import Results

@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from scenc import pl
-from scenc.pl._save import render
 from scenc.results import title
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from scenc.results import Results
-
-_DIFFERENCES = ("bio_preservation", "batch_correction", "accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A figure to draw."""
+class FigureSpec:
+    """A figure of the page, not drawn yet.
+
+    Attributes
+    ----------
+    name, caption, alt
+        As in `Picture`.
+    draw
+        Draws it, and returns its axes.
+    """
 
     name: str
     caption: str
@@ -70,36 +75,41 @@ class Plan:
     draw: Callable[[], Any]
 
 
-def plans(results: Results, intervals: pd.DataFrame) -> list[Plan]:
+def figure_specs(results: Results, intervals: pd.DataFrame) -> list[FigureSpec]:
     """Return the figures that these results have something for."""
-    return [*_score_plans(results), *_curve_plans(results), *_difference_plans(intervals), _SCHEME]
+    return [
+        *_score_figures(results),
+        *_reconstruction_figures(results),
+        *_difference_figures(intervals),
+        _SCHEME,
+    ]
 
 
-def picture(plan: Plan) -> Picture:
+def picture(spec: FigureSpec) -> Picture:
     """Draw a figure."""
-    with _drawn(plan) as figure:
+    with _drawn(spec) as figure:
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
-        return Picture(plan.name, plan.caption, plan.alt, render(figure, "svg"), width, height)
+        return Picture(spec.name, spec.caption, spec.alt, pl.render(figure, "svg"), width, height)
 
 
 def save_all(results: Results, intervals: pd.DataFrame, folder: Path) -> list[Path]:
     """Write all figures as PDF, SVG and PNG."""
     paths = []
-    for plan in plans(results, intervals):
-        with _drawn(plan) as figure:
+    for spec in figure_specs(results, intervals):
+        with _drawn(spec) as figure:
             paths += [
-                pl.save(figure, folder / f"{plan.name}.{kind}") for kind in ("pdf", "svg", "png")
+                pl.save(figure, folder / f"{spec.name}.{kind}") for kind in ("pdf", "svg", "png")
             ]
     return paths
 
 
 @contextmanager
-def _drawn(plan: Plan) -> Iterator[Figure]:
+def _drawn(spec: FigureSpec) -> Iterator[Figure]:
     """Draw in matplotlib's own style, whatever the user's is, and show nothing."""
     with plt.style.context("default"), plt.ioff(), warnings.catch_warnings():
         # A name may be in a script that matplotlib's font lacks; readers of an SVG have others.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        axes = np.ravel(np.asarray(plan.draw(), dtype=object))
+        axes = np.ravel(np.asarray(spec.draw(), dtype=object))
         figure = axes[0].get_figure(root=True)
         try:
             yield figure
@@ -111,87 +121,70 @@ def _large() -> Axes:
     return plt.subplots(figsize=(7.4, 4.4), layout="constrained")[1]
 
 
-def _score_plans(results: Results) -> list[Plan]:
-    found = []
+def _score_figures(results: Results) -> Iterator[FigureSpec]:
     metrics = {*results.metrics}
     if metrics & {"batch_correction", "bio_preservation"}:
-        found.append(
-            Plan(
-                "integration",
-                "Batch correction against biological preservation (the paper's Figure 1): means "
-                "over data sets.",
-                "Scatter plot of batch correction and biological preservation, one point for each "
-                "encoding; the values are in the table of means.",
-                lambda: pl.integration(results, _large()),
-            )
+        yield FigureSpec(
+            "integration",
+            "Batch correction against biological preservation (the paper's Figure 1): means over "
+            "data sets.",
+            "Scatter plot of batch correction and biological preservation, one point for each "
+            "encoding; the values are in the table of means.",
+            lambda: pl.integration(results, _large()),
         )
     for metric in ("accuracy", "macro_f1"):
         if metric in metrics:
-            found.append(
-                Plan(
-                    metric,
-                    f"{title(metric)[0].upper()}{title(metric)[1:]} of cell types told by the "
-                    "nearest neighbours (the paper's Figure 2). Points: data sets; of a single "
-                    "one, seeds.",
-                    f"Bars of {title(metric)}, one for each encoding; the values are in the table "
-                    "of means.",
-                    partial(pl.scores, results, metric),
-                )
+            yield FigureSpec(
+                metric,
+                f"{title(metric)[0].upper()}{title(metric)[1:]} of cell types told by the nearest "
+                "neighbours (the paper's Figure 2). Points: data sets; of a single one, seeds.",
+                f"Bars of {title(metric)}, one for each encoding; the values are in the table of "
+                "means.",
+                partial(pl.scores, results, metric),
             )
-    return found
 
 
-def _curve_plans(results: Results) -> list[Plan]:
-    found = []
+def _reconstruction_figures(results: Results) -> Iterator[FigureSpec]:
     if "reconstruction_loss_validation" in {*results.curves["metric"]}:
-        found.append(
-            Plan(
-                "reconstruction",
-                "Lowest validation error of masked genes in training (the paper's Figure 3). "
-                "Points: seeds.",
-                "Bars of the lowest validation error, one for each encoding.",
-                lambda: pl.reconstruction(results, of="training"),
-            )
+        yield FigureSpec(
+            "reconstruction",
+            "Lowest validation error of masked genes in training (the paper's Figure 3). Points: "
+            "seeds.",
+            "Bars of the lowest validation error, one for each encoding.",
+            lambda: pl.reconstruction(results, of="training"),
         )
     if results.scores.loc[results.scores["metric"] == "reconstruction_mse", "value"].notna().any():
-        found.append(
-            Plan(
-                "reconstruction_evaluation",
-                "Error of masked genes on the evaluation sets. Points: data sets; of a single one, "
-                "seeds.",
-                "Bars of the error on the evaluation sets, one for each encoding.",
-                lambda: pl.reconstruction(results, of="evaluation"),
-            )
+        yield FigureSpec(
+            "reconstruction_evaluation",
+            "Error of masked genes on the evaluation sets. Points: data sets; of a single one, "
+            "seeds.",
+            "Bars of the error on the evaluation sets, one for each encoding.",
+            lambda: pl.reconstruction(results, of="evaluation"),
         )
     if len(results.curves):
-        found.append(
-            Plan(
-                "training_curves",
-                "Validation error by optimizer step, one line for each seed. A cross marks where a "
-                "training diverged.",
-                "Curves of the validation error, a panel for each expression encoder.",
-                lambda: pl.training_curves(results),
-            )
+        yield FigureSpec(
+            "training_curves",
+            "Validation error by optimizer step, one line for each seed. A cross marks where a "
+            "training diverged.",
+            "Curves of the validation error, a panel for each expression encoder.",
+            lambda: pl.training_curves(results),
         )
-    return found
 
 
-def _difference_plans(intervals: pd.DataFrame) -> list[Plan]:
+def _difference_figures(intervals: pd.DataFrame) -> Iterator[FigureSpec]:
     among = intervals[~intervals["comparison"].str.startswith("encoding over ")]
-    return [
-        Plan(
-            f"differences_{metric}",
-            f"Relative differences in {title(metric)} with 95 % intervals.",
-            f"Points and intervals of relative differences in {title(metric)}; the values are in "
-            "the table of differences.",
-            partial(pl.differences, among, metric),
-        )
-        for metric in _DIFFERENCES
-        if (among["metric"] == metric).any()
-    ]
+    for metric in ("bio_preservation", "batch_correction", "accuracy", "macro_f1"):
+        if (among["metric"] == metric).any():
+            yield FigureSpec(
+                f"differences_{metric}",
+                f"Relative differences in {title(metric)} with 95 % intervals.",
+                f"Points and intervals of relative differences in {title(metric)}; the values are "
+                "in the table of differences.",
+                partial(pl.differences, among, metric),
+            )
 
 
-_SCHEME = Plan(
+_SCHEME = FigureSpec(
     "encodings",
     "What the encoders do (the paper's Figure 4): a gene becomes a vector in one of two ways, its "
     "expression in one of four, computed here for one made-up cell.",

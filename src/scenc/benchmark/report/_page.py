@@ -12,16 +12,15 @@ from jinja2 import Environment, StrictUndefined
 from scenc import __version__
 from scenc.benchmark.report import _facts as told
 from scenc.benchmark.report import _results_tables as tables
-from scenc.benchmark.report._figures import picture, plans, save_all
-from scenc.benchmark.report._numbers import published
-from scenc.benchmark.report._published import beside
+from scenc.benchmark.report._figures import figure_specs, picture, save_all
+from scenc.benchmark.report._published import beside, published
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-    from scenc.benchmark.report._table import Table
+    from scenc.benchmark.report._page_table import Table
     from scenc.results import Results
 
 _N_SAMPLES = 2000  # of the bootstrap
@@ -75,7 +74,7 @@ class Page:
             "sets": told.set_table(run),
             "settings": told.setting_tables(run),
             "versions": told.versions(run),
-            "pictures": {plan.name: picture(plan) for plan in plans(self._given, self.intervals)},
+            "pictures": {spec.name: picture(spec) for spec in figure_specs(given, self.intervals)},
             "summaries": self._summaries(),
             "datasets": tables.dataset_table(self.results),
             "among": tables.difference_table(among, "Differences between encodings"),

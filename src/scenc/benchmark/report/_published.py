@@ -1,24 +1,54 @@
-"""The paper's published numbers with a run's own at their side."""
+"""The paper's published numbers, and a table of them beside those of a run."""
 
 from __future__ import annotations
 
 import math
+from importlib.resources import files
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from scenc.benchmark.report._numbers import published
-from scenc.benchmark.report._table import UNDEFINED, Cell, Table, interval, text
+import pandas as pd
+
+from scenc.benchmark.report._page_table import UNDEFINED, Cell, Table, interval, text
 from scenc.results import title
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
-
     from scenc.results import Results
 
-TRAINING_MSE = "training_mse"
-NAMES = {TRAINING_MSE: "lowest validation error (MSE)"}
 _ABSENT = Cell("not in this run", None, "none")
+
+
+def published() -> pd.DataFrame:
+    """Return the numbers that the paper printed.
+
+    Returns
+    -------
+    One row per number: ``kind`` (``"mean"`` of an encoding over data sets, ``"group mean"`` over
+    the encodings of one gene encoder, ``"relative"`` difference, or ``"diverged"``: the encoding's
+    loss did), ``subject``, ``within``, ``metric``, ``value`` and ``spread`` (standard deviation
+    over data sets) as fractions, ``printed`` (as the paper has it), ``figure`` (of the paper, that
+    shows the quantity). The source is in ``attrs["source"]``.
+
+    Examples
+    --------
+    >>> from scenc.benchmark import published
+    >>> table = published()
+    >>> table.loc[(table["kind"] == "mean") & (table["metric"] == "accuracy"), "value"].item()
+    0.916
+    """
+    file = files("scenc.benchmark.report").joinpath("published.csv").read_text("utf-8")
+    source, _, rows = file.partition("\n")
+    words = dict.fromkeys(("kind", "subject", "within", "metric", "printed", "figure"), "string")
+    table = pd.read_csv(
+        StringIO(rows),
+        dtype=words,
+        keep_default_na=False,
+        na_values={"value": [""], "spread": [""]},
+    )
+    table.attrs["source"] = source.removeprefix("# ")
+    return table
 
 
 def beside(results: Results, intervals: pd.DataFrame) -> Table:
@@ -37,7 +67,7 @@ def beside(results: Results, intervals: pd.DataFrame) -> Table:
     rows = []
     for row in table[table["kind"] != "diverged"].to_dict("records"):
         ours, reading = _ours(row, cells, intervals)
-        what = [text(_quantity(row)), text(NAMES.get(row["metric"]) or title(row["metric"]))]
+        what = [text(_quantity(row)), text(title(row["metric"]))]
         theirs = Cell(row["printed"], float(row["value"]), "published")
         rows.append([*what, theirs, ours, reading])
     rows.append(_divergence(table, results))

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scenc.benchmark.report._published import NAMES, TRAINING_MSE
-from scenc.benchmark.report._table import Cell, Table, interval, number, score, text
-from scenc.pl._looks import looks
-from scenc.results import NOWHERE, Results, summarise, title
+from scenc.benchmark.report._page_table import Cell, Table, interval, number, score, text
+from scenc.results import (
+    LOWER_IS_BETTER,
+    NOWHERE,
+    TRAINING_MSE,
+    Results,
+    in_order,
+    summarise,
+    title,
+    training_errors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,34 +25,25 @@ if TYPE_CHECKING:
     from scenc.results import Summary
 
 MAIN = ("batch_correction", "bio_preservation", "accuracy", "macro_f1", TRAINING_MSE)
-_LOWER_IS_BETTER = (TRAINING_MSE, "reconstruction_mse")
-_TRAINING = "(training)"
 
 
 def with_training_error(results: Results) -> Results:
     """Return the results with the lowest validation error of each training as one more metric."""
-    lowest = results.minimum_loss()[["encoding", "seed", "value"]]
-    lowest = lowest.merge(results.encodings, on="encoding", how="inner")
-    lowest = lowest.assign(dataset=_TRAINING, metric=TRAINING_MSE, reason="")
-    scores = pd.concat([results.scores, lowest]) if len(lowest) else results.scores
+    errors = training_errors(results)
+    errors = errors[errors["encoding"].isin(results.encodings["encoding"])]
+    scores = pd.concat([results.scores, errors]) if len(errors) else results.scores
     return Results.from_tables(scores, results.curves, results.jobs, results.run)
-
-
-def named(metric: str) -> str:
-    """Return what a metric is called on the page."""
-    return NAMES.get(metric) or title(metric)
 
 
 def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Table:
     """Return mean and standard deviation over data sets, encodings x metrics."""
-    scores = results.scores
-    columns = {metric: summarise(scores, metric) for metric in metrics}
+    columns = {metric: summarise(results, metric) for metric in metrics}
     columns = {metric: column for metric, column in columns.items() if column}
     best = {metric: _best(column, metric) for metric, column in columns.items()}
-    kinds = dict(zip(results.encodings["encoding"], results.encodings["kind"], strict=True))
+    ordered = in_order(results.encodings)
     rows = []
-    for name in looks(scores):
-        row = [text(name), text(kinds[name])]
+    for name, kind in zip(ordered["encoding"], ordered["kind"], strict=True):
+        row = [text(name), text(kind)]
         for metric, column in columns.items():
             found = column.get(name, NOWHERE)
             note = f"({found.n} of {found.of})" if 0 < found.n < found.of else ""
@@ -54,7 +52,7 @@ def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Tab
         rows.append(row)
     return Table(
         caption=caption,
-        heads=["encoding", "kind", *map(named, columns)],
+        heads=["encoding", "kind", *map(title, columns)],
         rows=rows,
         note="Means over data sets of the means over seeds, ± one standard deviation over data "
         "sets; of a single data set, and of training, over seeds. Bold: the best mean of a column, "
@@ -65,13 +63,13 @@ def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Tab
 
 def _best(column: Mapping[str, Summary], metric: str) -> float:
     means = [found.mean for found in column.values() if found.n == found.of > 0]
-    return (min if metric in _LOWER_IS_BETTER else max)(means, default=math.nan)
+    return (min if metric in LOWER_IS_BETTER else max)(means, default=math.nan)
 
 
 def dataset_table(results: Results) -> Table:
     """Return means over seeds, one row for each encoding and data set."""
     table = results.per_dataset()
-    table = table[table["dataset"] != _TRAINING]
+    table = table[table["metric"] != TRAINING_MSE]
     metrics = list(dict.fromkeys(table["metric"]))
     values = {
         (name, dataset, metric): (value, std)
@@ -84,13 +82,13 @@ def dataset_table(results: Results) -> Table:
     rows = [
         [text(name), text(dataset)]
         + [score(*values.get((name, dataset, metric), (math.nan, math.nan))) for metric in metrics]
-        for name in looks(results.scores)
+        for name in in_order(results.encodings)["encoding"]
         for dataset in dict.fromkeys(table["dataset"])
         if (name, dataset) in there
     ]
     return Table(
         caption="Every score on every data set",
-        heads=["encoding", "data set", *map(named, metrics)],
+        heads=["encoding", "data set", *map(title, metrics)],
         rows=rows,
         note="Means over seeds, ± one standard deviation over seeds.",
     )
@@ -98,96 +96,74 @@ def dataset_table(results: Results) -> Table:
 
 def difference_table(intervals: pd.DataFrame, caption: str) -> Table:
     """Return differences with their intervals."""
-    rows = [
-        [
-            text(row["comparison"]),
-            text(row["within"]),
-            text(named(row["metric"])),
-            number(row["a"], ".3f"),
-            number(row["b"], ".3f"),
-            interval(row["difference"], row["low"], row["high"]),
-            interval(row["relative"], row["relative_low"], row["relative_high"], percent=True),
-            number(row["n_datasets"]),
-            number(row["n_seeds"]),
-        ]
-        for row in intervals.to_dict("records")
-    ]
-    return Table(
-        caption=caption,
-        heads=[
-            "a over b",
-            "within",
-            "score",
-            "a",
-            "b",
-            "a - b",
-            "relative to b",
-            "data sets",
-            "seeds",
-        ],
-        rows=rows,
-        note="Intervals hold the middle 95 % of a paired bootstrap over data sets and seeds. Bold: "
-        "the interval leaves zero out. With few data sets or seeds intervals are rough, and with "
-        "many comparisons some leave zero out by chance.",
+    return Table.of(
+        caption,
+        intervals.to_dict("records"),
+        {
+            "a over b": lambda row: text(row["comparison"]),
+            "within": lambda row: text(row["within"]),
+            "score": lambda row: text(title(row["metric"])),
+            "a": lambda row: number(row["a"], ".3f"),
+            "b": lambda row: number(row["b"], ".3f"),
+            "a - b": lambda row: interval(row["difference"], row["low"], row["high"]),
+            "relative to b": lambda row: interval(
+                row["relative"], row["relative_low"], row["relative_high"], percent=True
+            ),
+            "data sets": lambda row: number(row["n_datasets"]),
+            "seeds": lambda row: number(row["n_seeds"]),
+        },
+        "Intervals hold the middle 95 % of a paired bootstrap over data sets and seeds. Bold: the "
+        "interval leaves zero out. With few data sets or seeds intervals are rough, and with many "
+        "comparisons some leave zero out by chance.",
     )
 
 
 def trouble_table(jobs: pd.DataFrame) -> Table:
-    """Return what diverged and what failed; of failures that follow from another, the first."""
-    order = {"diverged": 0, "failed": 1}
-    found = jobs[jobs["status"].isin(order)]
-    found = found[~found["reason"].str.contains(r"^(?:train|embed)/.* failed: ", regex=True)]
-    found = found.sort_values("status", key=lambda status: status.map(order), kind="stable")
-    rows = [
-        [
-            Cell(row["status"], row["status"], row["status"]),
-            text(row["task"]),
-            text(row["encoding"]),
-            text(row["dataset"]),
-            number(row["seed"]),
-            number(None if pd.isna(row["diverged_step"]) else row["diverged_step"]),
-            text(row["reason"], "wrap"),
-        ]
-        for row in found.to_dict("records")
-    ]
-    return Table(
-        caption="Trainings that diverged and jobs that failed",
-        heads=["what", "task", "encoding", "data set", "seed", "at step", "reason"],
-        rows=rows,
+    """Return the jobs that diverged or failed, less those that failed because another one did."""
+    failed_for_another = jobs["reason"].str.contains(r"^(?:train|embed)/.* failed: ", regex=True)
+    trouble = pd.concat(
+        jobs[(jobs["status"] == status) & ~failed_for_another] for status in ("diverged", "failed")
+    )
+    return Table.of(
+        "Trainings that diverged and jobs that failed",
+        trouble.to_dict("records"),
+        {
+            "what": lambda row: Cell(row["status"], row["status"], row["status"]),
+            "task": lambda row: text(row["task"]),
+            "encoding": lambda row: text(row["encoding"]),
+            "data set": lambda row: text(row["dataset"]),
+            "seed": lambda row: number(row["seed"]),
+            "at step": lambda row: number(row["diverged_step"]),
+            "reason": lambda row: text(row["reason"], "wrap"),
+        },
     )
 
 
 def undefined_table(scores: pd.DataFrame, jobs: pd.DataFrame) -> Table:
     """Return why scores are undefined, other than by failed jobs."""
     failed = {*jobs.loc[jobs["status"] == "failed", "reason"]}
-    found = scores[scores["value"].isna() & ~scores["reason"].isin(failed)]
-    rows = []
-    for reason, group in found.groupby("reason", sort=False):
-        metrics = _list(map(named, dict.fromkeys(group["metric"])))
-        rows.append(
-            [
-                text(reason or "no reason given", "wrap"),
-                text(metrics, "wrap"),
-                text(_list(dict.fromkeys(group["dataset"])), "wrap"),
-                text(_list(dict.fromkeys(group["encoding"])), "wrap"),
-                number(len(group)),
-            ]
-        )
-    return Table(
-        caption="Scores that are undefined, and why",
-        heads=["reason", "scores", "data sets", "encodings", "how many"],
-        rows=rows,
+    undefined = scores[scores["value"].isna() & ~scores["reason"].isin(failed)]
+    groups = undefined.groupby("reason", sort=False)
+    return Table.of(
+        "Scores that are undefined, and why",
+        ({"reason": reason, "rows": rows} for reason, rows in groups),
+        {
+            "reason": lambda group: text(group["reason"] or "no reason given", "wrap"),
+            "scores": lambda group: _list(map(title, group["rows"]["metric"].unique())),
+            "data sets": lambda group: _list(group["rows"]["dataset"].unique()),
+            "encodings": lambda group: _list(group["rows"]["encoding"].unique()),
+            "how many": lambda group: number(len(group["rows"])),
+        },
     )
 
 
 def cost_table(jobs: pd.DataFrame) -> Table:
-    """Return what each encoding took: seconds by task, and the most memory."""
+    """Return the seconds of each encoding by task, and its peak memory."""
     rows = []
     for name, group in jobs.groupby("encoding", sort=False):
-        row = [text(name)]
-        for task in ("train", "embed", "score"):
-            row.append(number(group.loc[group["task"] == task, "seconds"].sum(min_count=1)))
-        rows.append([*row, number(group["peak_memory_mb"].max())])
+        seconds = group.groupby("task")["seconds"].sum(min_count=1)
+        cells = [number(seconds.get(task)) for task in ("train", "embed", "score")]
+        rows.append([text(name), *cells, number(group["peak_memory_mb"].max())])
     return Table(
         caption="Time and memory",
         heads=["encoding", "training, s", "embedding, s", "scoring, s", "peak memory, MB"],
@@ -196,7 +172,7 @@ def cost_table(jobs: pd.DataFrame) -> Table:
     )
 
 
-def _list(names: Iterable[str], most: int = 8) -> str:
+def _list(names: Iterable[str], most: int = 8) -> Cell:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return text(", ".join(names[:most]) + more, "wrap")

@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scenc.benchmark.jobs._store import Store, write_json
+from scenc.benchmark.jobs._store import JobStore, write_json
 from scenc.benchmark.jobs._train_model import is_first_process, train_model
 
 _SPEC, _OUTCOME = "spec.json", "outcome.json"
 
 
-def train_in_processes(spec: dict[str, Any], store: Store, folder: Path) -> dict[str, Any]:
+def train_in_processes(spec: dict[str, Any], store: JobStore, folder: Path) -> dict[str, Any]:
     """Do a training job in processes of its own; the arguments are those of `train_model`.
 
     Raises
@@ -33,7 +33,7 @@ def train_in_processes(spec: dict[str, Any], store: Store, folder: Path) -> dict
     command = [
         sys.executable,
         "-m",
-        "scenc.benchmark.jobs._distributed",
+        "scenc.benchmark.jobs._train_processes",
         str(store.root),
         str(folder),
     ]
@@ -56,7 +56,7 @@ def train_in_processes(spec: dict[str, Any], store: Store, folder: Path) -> dict
 def main(root: str, folder: str) -> None:
     """Train as one of the processes; the first leaves the model and what there is to say."""
     spec = json.loads((Path(folder) / _SPEC).read_text(encoding="utf-8"))
-    found = train_model(spec, Store(root), Path(folder))
+    found = train_model(spec, JobStore(root), Path(folder))
     if is_first_process():
         write_json(Path(folder) / _OUTCOME, found)
 

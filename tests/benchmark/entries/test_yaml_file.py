@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scenc.benchmark import Benchmark
-from scenc.benchmark.entries._config import read_config
+from scenc.benchmark.entries._yaml_file import read_config
 
 GOOD = """
 title: Try

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 UNDEFINED = "undefined"
 
@@ -53,6 +55,28 @@ class Table:
     rows: Sequence[Sequence[Cell]] = field(default_factory=list)
     note: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        caption: str,
+        records: Iterable[Mapping[Any, Any]],
+        columns: Mapping[str, Callable[[Mapping[Any, Any]], Cell]],
+        note: str = "",
+    ) -> Self:
+        """Make a table of records.
+
+        Parameters
+        ----------
+        caption, note
+            As above.
+        records
+            What the rows are made of.
+        columns
+            For each title the function that makes a cell of a record.
+        """
+        rows = [[make(record) for make in columns.values()] for record in records]
+        return cls(caption, list(columns), rows, note)
+
     @cached_property
     def numeric(self) -> list[bool]:
         """Of each column, whether it is set flush right."""
@@ -69,7 +93,7 @@ def text(value: Any, mark: str = "") -> Cell:
 
 def number(value: Any, form: str = ",.0f", mark: str = "") -> Cell:
     """Return a cell with a number; empty where there is none."""
-    if value is None or value != value:
+    if pd.isna(value):
         return Cell("", None, mark)
     return Cell(format(float(value), form), float(value), mark)
 

@@ -1,3 +1,5 @@
+"""What the encoders do, drawn for one example cell."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

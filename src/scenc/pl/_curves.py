@@ -1,3 +1,5 @@
+"""Training curves: of one model, and of all trainings of a benchmark."""
+
 from __future__ import annotations
 
 import math
@@ -8,9 +10,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from scenc._arguments import choose
-from scenc.pl._canvas import name_entries, panels, plain, readable, say_empty
+from scenc.pl._canvas import name_entries, panels, plain, readable, say_empty, single
 from scenc.pl._looks import EXPRESSION_COLORS, INK, looks
-from scenc.results import read_curves, read_jobs
+from scenc.results import as_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,14 +21,67 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
     from numpy.typing import NDArray
 
+    from scenc.model import Model
     from scenc.pl._looks import Look
-    from scenc.results import ResultsLike
+    from scenc.results import Results, ResultsLike
 
-_METRICS = {
+_MODEL_LOSSES = {
+    "reconstruction_loss_validation": "mean squared error of masked genes",
+    "validation_loss": "loss (contrast, anchor and masked genes)",
+}
+_RESULTS_LOSSES = {
     "reconstruction_loss_validation": "validation error (MSE)",
     "reconstruction_loss_train": "training error (MSE)",
 }
 _EARLY = 0.1  # of the steps, in which errors fall so far that all else would be a flat line
+
+
+def training(model: Model, ax: Axes | None = None) -> Axes:
+    """Draw a model's training and validation loss by optimizer step.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    ax
+        Where to draw; ``None``: a new figure.
+
+    Raises
+    ------
+    ValueError
+        The model has no curves.
+
+    Examples
+    --------
+    >>> scenc.pl.training(model)
+    """
+    history = model.history
+    if not history:
+        raise ValueError("The model has no training curves: call model.train() first.")
+    ax = single(ax, (5, 3.5))
+    train = history["train_loss"]["train_loss"]
+    smooth = train.rolling(max(1, len(train) // 50), min_periods=1, center=True).mean()
+    ax.plot(train.index, train, color="#9ecae1", linewidth=0.6, label="training, each step")
+    ax.plot(smooth.index, smooth, color="#08519c", linewidth=1.5, label="training, smoothed")
+    name = "validation_loss" if "validation_loss" in history else "reconstruction_loss_validation"
+    validation = history[name][name]
+    if len(validation):
+        ax.plot(
+            validation.index,
+            validation,
+            color="#d94801",
+            marker="o",
+            markersize=3,
+            linewidth=1.2,
+            label="validation",
+        )
+    ax.set(xlabel="optimizer step", ylabel=_MODEL_LOSSES[name])
+    # The first steps would squeeze all others into a line.
+    later = [curve.loc[curve.index >= len(train) // 10].max() for curve in (smooth, validation)]
+    ax.set_ylim(0, 1.1 * float(pd.Series(later).max()))
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
 
 
 def training_curves(
@@ -66,9 +121,10 @@ def training_curves(
     --------
     >>> scenc.pl.training_curves(results)
     """
-    choose(metric, _METRICS, "metric")
-    curves = read_curves(results, metric)
-    styles, groups = _group(results, curves)
+    choose(metric, _RESULTS_LOSSES, "metric")
+    given = as_results(results, "curves")
+    curves = given.curves[(given.curves["metric"] == metric) & given.curves["value"].notna()]
+    styles, groups = _group(given, curves)
     if not groups:
         axes = panels(ax, (1, 1), 1, (4.0, 3.0))
         say_empty(axes[0], "no training curves in these results")
@@ -77,43 +133,36 @@ def training_curves(
     rows = math.ceil(len(groups) / columns)
     size = (3.3 * columns + 0.4, 2.5 * rows + 0.5)
     axes = panels(ax, (rows, columns), len(groups), size)
-    crosses = _crosses(results, curves)
+    crosses = _crosses(given.jobs, curves)
     for on, (name, encodings) in zip(axes, groups.items(), strict=True):
         for encoding in encodings:
             _draw(on, curves[curves["encoding"] == encoding], styles[encoding], crosses)
         _explain(on, name, encodings, styles, crosses)
     _scale(axes, curves, crosses)
-    _label(axes, columns, _METRICS[metric])
+    _label(axes, columns, _RESULTS_LOSSES[metric])
     return np.array(axes, dtype=object)
 
 
-def _group(results: Any, curves: pd.DataFrame) -> tuple[dict[str, Look], dict[str, list[str]]]:
-    """Return the looks of the encodings that have curves, and these by panel."""
-    with_curves = {*curves["encoding"]}
-    columns = ["encoding", "kind", "gene_encoder", "expression_encoder"]
-    known = getattr(results, "scores", None)
-    table = pd.DataFrame({"encoding": curves["encoding"].unique()}).reindex(columns=columns)
-    if isinstance(known, pd.DataFrame) and {*columns} <= {*known.columns}:
-        known = known[columns].drop_duplicates("encoding").astype({"encoding": str})
-        table = table[["encoding"]].merge(known, on="encoding", how="left")
-    table = table.astype(object).where(table.notna(), None)
-    expression = dict(zip(table["encoding"], table["expression_encoder"], strict=True))
-    styles = {name: look for name, look in looks(table).items() if name in with_curves}
+def _group(results: Results, curves: pd.DataFrame) -> tuple[dict[str, Look], dict[str, list[str]]]:
+    """Return the looks of the encodings that have curves, and their names by panel."""
+    table = curves[["encoding"]].drop_duplicates()
+    table = table.merge(results.encodings, on="encoding", how="left")
+    expression = dict(zip(table["encoding"], table["expression_encoder"].fillna(""), strict=True))
+    styles = looks(table)
     groups: dict[str, list[str]] = {}
     for name in styles:
         groups.setdefault(expression[name] or name, []).append(name)
     return styles, groups
 
 
-def _crosses(results: Any, curves: pd.DataFrame) -> dict[tuple[str, Any], tuple[float, float]]:
+def _crosses(
+    jobs: pd.DataFrame, curves: pd.DataFrame
+) -> dict[tuple[str, Any], tuple[float, float]]:
     """Return the point of each diverged training's curve where it diverged."""
-    jobs = read_jobs(results)
-    if not {"seed", "diverged_step"} <= {*jobs.columns}:
-        return {}
-    jobs = jobs[jobs["status"] == "diverged"].dropna(subset=["diverged_step"])
+    jobs = jobs[(jobs["status"] == "diverged") & jobs["diverged_step"].notna()]
     points = {}
     for name, seed, step in zip(
-        jobs["encoding"].astype(str), jobs["seed"], jobs["diverged_step"].astype(float), strict=True
+        jobs["encoding"], jobs["seed"], jobs["diverged_step"].astype(float), strict=True
     ):
         line = curves[(curves["encoding"] == name) & (curves["seed"] == seed)].sort_values("step")
         if len(line):

@@ -1,3 +1,5 @@
+"""Batch correction against biological preservation, a marker for each encoding."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -7,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from scenc.pl._canvas import name_entries, plain, readable, say_empty, single
 from scenc.pl._looks import MUTED, looks
-from scenc.results import NOWHERE, read_jobs, read_scores, standing, summarise, title, units
+from scenc.results import NOWHERE, as_results, spread_unit, standing, summarise, title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +51,8 @@ def integration(
     >>> fig, ax = plt.subplots()
     >>> scenc.pl.integration(results, ax)
     """
-    table = read_scores(results)
-    x, y = summarise(table, X), summarise(table, Y)
+    given = as_results(results)
+    table, x, y = given.scores, summarise(given, X), summarise(given, Y)
     places = {
         name: Place(look, x.get(name, NOWHERE), y.get(name, NOWHERE))
         for name, look in looks(table[table["metric"].isin([X, Y])]).items()
@@ -68,7 +70,7 @@ def integration(
     ax.margins(0.06)
     if legend:
         _explain(ax, {name: place.look for name, place in drawn.items()})
-    _note(ax, places, units(table, X), standing(read_jobs(results)))
+    _note(ax, places, spread_unit(given, X), standing(given.jobs))
     return ax
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import (
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scenc.benchmark.jobs._store import Store
+from scenc.benchmark.jobs._store import JobStore
 from scenc.benchmark.jobs._work import run_job
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Executor(Protocol):
         """Call the function with the arguments, some time and somewhere."""
 
 
-class Schedule:
+class Scheduler:
     """Jobs, and how far they are.
 
     Parameters
@@ -52,7 +52,7 @@ class Schedule:
         self, jobs: Sequence[Job], root: str, threads: int, on_end: Callable[[Job], None]
     ) -> None:
         self._root, self._threads, self._on_end = root, threads, on_end
-        store = Store(root)
+        store = JobStore(root)
         self._finished = {job.key for job in jobs if store.record(job.key) is not None}
         self._failed: set[str] = set()
         self._waiting = [job for job in jobs if job.key not in self._finished]

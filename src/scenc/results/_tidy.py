@@ -1,4 +1,4 @@
-"""The tidy tables' columns, and how what comes from files or users is brought into them."""
+"""The columns of the tidy tables, and the check that brings any table into them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Column: (kind of values, what stands where a table has no such column; absent: it is needed).
+# Column: (kind of its values, default where a column or a value is missing). A column without a
+# default must be there.
 SCORES: dict[str, tuple[Any, ...]] = {
     "encoding": ("text",),
     "kind": ("text", "encoding"),
@@ -31,8 +32,8 @@ CURVES: dict[str, tuple[Any, ...]] = {
     "value": ("float",),
 }
 JOBS: dict[str, tuple[Any, ...]] = {
-    "job": ("text",),
-    "task": ("text",),
+    "job": ("text", ""),
+    "task": ("text", ""),
     "encoding": ("text",),
     "dataset": ("name", None),
     "seed": ("int", 0),
@@ -42,32 +43,41 @@ JOBS: dict[str, tuple[Any, ...]] = {
     "seconds": ("float", np.nan),
     "peak_memory_mb": ("float", np.nan),
 }
+INTERVALS: dict[str, tuple[Any, ...]] = {
+    "comparison": ("text",),
+    "within": ("text",),
+    "metric": ("text",),
+    "relative": ("float",),
+    "relative_low": ("float",),
+    "relative_high": ("float",),
+}
 
 
 def tidy(
     table: pd.DataFrame | None, columns: Mapping[str, tuple[Any, ...]], what: str
 ) -> pd.DataFrame:
-    """Return a copy with all columns, in order, each of its kind.
+    """Return a copy with exactly these columns, in order, each with values of its kind.
+
+    Numbers that are not finite become NaN, which stands for "undefined".
 
     Parameters
     ----------
     table
         The table; None: an empty one.
     columns
-        One of the above.
+        `SCORES`, `CURVES`, `JOBS` or `INTERVALS`.
     what
-        What the table is called in messages.
+        Name of the table in messages.
 
     Raises
     ------
     TypeError
         It is no DataFrame.
     ValueError
-        A column is missing that cannot be filled, or holds something else than it should.
+        A column without default is missing, or a column holds something else than numbers.
     """
     if table is None:
-        return pd.DataFrame({name: _as(pd.Series([], dtype=object), kind[0], name, what)
-                             for name, kind in columns.items()})  # fmt: skip
+        table = pd.DataFrame(columns=list(columns), dtype=object)
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"{what} must be a DataFrame, got {type(table).__name__}.")
     missing = [name for name, kind in columns.items() if len(kind) == 1 and name not in table]
@@ -76,21 +86,25 @@ def tidy(
             f"{what} lack the column{'s' if len(missing) > 1 else ''} "
             f"{', '.join(map(repr, missing))}; there are {', '.join(map(repr, table.columns))}."
         )
-    found = {}
+    checked = {}
     for name, (kind, *default) in columns.items():
         column = table.get(name, pd.Series(default * len(table), dtype=object))
-        found[name] = _as(column.reset_index(drop=True), kind, name, what)
-    return pd.DataFrame(found)
+        try:
+            checked[name] = _values(column.reset_index(drop=True), kind, *default)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{what}: the column {name!r} must hold numbers ({error}).") from None
+    return pd.DataFrame(checked)
 
 
-def _as(column: pd.Series[Any], kind: str, name: str, what: str) -> Any:
-    try:
-        if kind == "text":
-            return column.astype(object).where(column.notna(), "").astype(str)
-        if kind == "name":
-            return pd.Series([str(v) if pd.notna(v) else None for v in column], dtype=object)
-        if kind == "maybe int":
-            return pd.to_numeric(column).astype("Int64")
-        return pd.to_numeric(column).astype("int64" if kind == "int" else "float64")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{what}: the column {name!r} must hold numbers ({error}).") from None
+def _values(column: pd.Series[Any], kind: str, default: Any = None) -> Any:
+    if kind == "text":
+        return column.astype(object).where(column.notna(), default or "").astype(str)
+    if kind == "name":
+        return pd.Series([str(v) if pd.notna(v) else None for v in column], dtype=object)
+    numbers = pd.to_numeric(column)
+    if kind == "maybe int":
+        return numbers.astype("Int64")
+    if kind == "int":
+        return (numbers if default is None else numbers.fillna(default)).astype("int64")
+    numbers = numbers.astype("float64")
+    return numbers.where(np.isfinite(numbers))

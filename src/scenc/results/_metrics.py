@@ -1,0 +1,34 @@
+"""The scores of a benchmark: what they are called, and which of them are better when lower."""
+
+from __future__ import annotations
+
+TRAINING_MSE = "training_mse"
+"""The paper's measure of reconstruction, read from training curves: see `training_errors`."""
+
+TITLES = {
+    "batch_correction": "batch correction",
+    "ilisi": "iLISI",
+    "graph_connectivity": "graph connectivity",
+    "batch_asw": "batch ASW",
+    "bio_preservation": "biological preservation",
+    "label_asw": "label ASW",
+    "clisi": "cLISI",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "isolated_labels_f1": "isolated-label F1",
+    "isolated_labels_asw": "isolated-label silhouette",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "reconstruction_mse": "mean squared error of masked genes",
+    TRAINING_MSE: "lowest validation error (MSE)",
+}
+
+METRICS = tuple(metric for metric in TITLES if metric != TRAINING_MSE)
+"""The scores that a benchmark computes for each embedding, in the order of its tables."""
+
+LOWER_IS_BETTER = frozenset({"reconstruction_mse", TRAINING_MSE})
+
+
+def title(metric: str) -> str:
+    """Return what a score is called in figures and tables; an unknown one keeps its name."""
+    return TITLES.get(metric, metric)
