@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 import scenc
-from scenc.data import CellFiles, CellFilesError, Tokenizer, _cell_module
+from scenc.data import CellFiles, CellFilesError, Tokenizer
 
 QUIET = {"progress": False}
 
@@ -238,13 +238,13 @@ def test_weights_visit_files_equally(atlas):
     assert set(only.locate(cells)[0]) == {2}
 
 
-def test_ranks_share_each_batch(cells, monkeypatch):
+def test_ranks_share_each_batch(cells, as_rank):
     one = CellFiles(cells.paths, batch_size=32, buffer_size=64, **QUIET)
     whole = [sorted(batch.cells.tolist()) for batch in one.train_dataloader()]
     two = CellFiles(cells.paths, batch_size=16, buffer_size=64, **QUIET)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(_cell_module, "_rank_and_world_size", lambda: (rank, 2))  # noqa: B023
+        as_rank(rank, 2)
         assert len(two.train_dataloader()) == len(whole)
         parts.append([batch.cells.tolist() for batch in two.train_dataloader()])
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == whole

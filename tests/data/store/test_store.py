@@ -114,9 +114,7 @@ def test_the_store_says_what_the_files_say(store, files):
     assert set(donors) == set(np.asarray(files.column("donor"))[files.cells_of("train")])
 
 
-def test_the_order_does_not_depend_on_threads_or_ranks(path, monkeypatch):
-    from scenc.data.loading import _datamodule as _cell_module
-
+def test_the_order_does_not_depend_on_threads_or_ranks(path, as_rank):
     def order(**settings):
         store = CellStore(path, buffer_size=64, chunk_size=8, **settings)
         return [sorted(batch.cells.tolist()) for batch in store.train_dataloader()]
@@ -126,7 +124,7 @@ def test_the_order_does_not_depend_on_threads_or_ranks(path, monkeypatch):
     assert one != order(batch_size=16, seed=1)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(_cell_module, "_rank_and_world_size", lambda: (rank, 2))  # noqa: B023
+        as_rank(rank, 2)
         parts.append(order(batch_size=8))
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == one
 

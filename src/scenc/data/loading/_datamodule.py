@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from scenc._arguments import choose
+from scenc._distributed import rank, world_size
 from scenc.data.loading._cell_loader import CellLoader
 from scenc.data.loading._read_order import Chunks, OrderedPlan, ShuffledPlan
 from scenc.data.loading._registry import make_registry
-from scenc.data.loading._samplers import _rank_and_world_size
 from scenc.data.loading._split import ROLES, TRAIN
 
 if TYPE_CHECKING:
@@ -154,7 +154,6 @@ class CellModule(LightningDataModule):
         chunks = self.chunks()
 
         def plan(epoch: int) -> ShuffledPlan:
-            rank, world_size = _rank_and_world_size()
             return ShuffledPlan(
                 chunks,
                 self._per_batch,
@@ -162,8 +161,8 @@ class CellModule(LightningDataModule):
                 weights=self._weights,
                 seed=self.seed,
                 epoch=epoch,
-                rank=rank,
-                world_size=world_size,
+                rank=rank(),
+                world_size=world_size(),
             )
 
         return self._loader(plan, self.tokenizer, epoch=epoch)

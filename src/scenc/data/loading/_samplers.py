@@ -7,8 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch.distributed as dist
 from torch.utils.data import Sampler
+
+from scenc._distributed import rank, world_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,11 +71,9 @@ class ShuffledRequests(Sampler[Request]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        _, world_size = _rank_and_world_size()
-        return -(-len(self._rows) // (self._batch_size * world_size))
+        return -(-len(self._rows) // (self._batch_size * world_size()))
 
     def __iter__(self) -> Iterator[Request]:
-        rank, world_size = _rank_and_world_size()
         rng = np.random.default_rng([self._seed, self.epoch])
         order = rng.permutation(self._rows)
         seeds = rng.integers(0, 2**63, size=len(self))
@@ -82,7 +81,7 @@ class ShuffledRequests(Sampler[Request]):
         self.epoch += 1
         batches = zip(seeds, np.array_split(order, len(self)), strict=True)
         for seed, cells in islice(batches, first, None):
-            yield _share(cells, int(seed), rank, world_size)
+            yield _share(cells, int(seed), rank(), world_size())
 
 
 class OrderedRequests(Sampler[Request]):
@@ -127,33 +126,27 @@ class OrderedRequests(Sampler[Request]):
         self._shared = shared
 
     def __len__(self) -> int:
-        _, world_size = self._sharing()
-        return -(-len(self._rows) // (self._batch_size * world_size))
+        _, n_ranks = self._sharing()
+        return -(-len(self._rows) // (self._batch_size * n_ranks))
 
     def __iter__(self) -> Iterator[Request]:
-        rank, world_size = self._sharing()
-        size = self._batch_size * world_size
+        mine, n_ranks = self._sharing()
+        size = self._batch_size * n_ranks
         for start in range(0, len(self._rows), self._window * size):
             rows = self._rows[start : start + self._window * size]
             if self._lengths is not None:
                 lengths = self._lengths[start : start + self._window * size]
                 rows = rows[np.argsort(-lengths, kind="stable")]
             for first in range(0, len(rows), size):
-                yield _share(rows[first : first + size], self._seed, rank, world_size)
+                yield _share(rows[first : first + size], self._seed, mine, n_ranks)
 
     def _sharing(self) -> tuple[int, int]:
-        return _rank_and_world_size() if self._shared else (0, 1)
+        return (rank(), world_size()) if self._shared else (0, 1)
 
 
-def _share(rows: NDArray[np.int64], seed: int, rank: int, world_size: int) -> Request:
+def _share(rows: NDArray[np.int64], seed: int, rank: int, n_ranks: int) -> Request:
     """Return a rank's share of a batch; equal shares keep the ranks in step."""
-    share = -(-len(rows) // world_size)
-    # At most world_size - 1 rows stand twice, each as the last of a rank.
-    mine = np.resize(rows, share * world_size)[rank::world_size]
-    return Request(mine, seed, share - len(rows[rank::world_size]))
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+    share = -(-len(rows) // n_ranks)
+    # At most n_ranks - 1 rows stand twice, each as the last of a rank.
+    mine = np.resize(rows, share * n_ranks)[rank::n_ranks]
+    return Request(mine, seed, share - len(rows[rank::n_ranks]))
