@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from numpy.typing import NDArray
 
-    from scenc.data import BatchLoader, CellLoader, CellModule, Neighborhoods
+    from scenc.data import BatchLoader, CellModule, Neighborhoods
     from scenc.model._cells import Cells
     from scenc.train import Curve, Plan
 
@@ -67,8 +67,8 @@ class TrainingData:
         What they need while they are trained on.
     """
 
-    train: BatchLoader[Any] | CellLoader
-    validation: BatchLoader[Any] | CellLoader | None
+    train: BatchLoader[Any]
+    validation: BatchLoader[Any] | None
     split: Split
     callbacks: tuple[Callback, ...] = ()
 

@@ -76,8 +76,7 @@ def test_tokens_are_those_of_the_same_cells_in_memory(atlas):
     tokenizer = Tokenizer(context=10, mask_fraction=0.5, quantile_bins=4)
     cells = CellFiles(paths, batch_size=16, tokenizer=tokenizer, genes=list(table.columns), **QUIET)
     matrix = sp.csr_matrix(table.to_numpy())
-    plan = cells.train_dataloader()._plan(0)
-    seeds = [batch.seed for window in plan.windows() for batch in window.batches]
+    seeds = [request.seed for request in cells.train_dataloader().requests]
     for batch, seed in zip(cells.train_dataloader(), seeds, strict=True):
         rows = batch.cells.numpy()
         expected = tokenizer(matrix, rows, np.arange(60), seed)

@@ -133,8 +133,7 @@ def test_tokens_are_those_of_the_counts(path):
     tokenizer = Tokenizer(context=10, mask_fraction=0.5)
     store = CellStore(path, batch_size=16, tokenizer=tokenizer)
     everything = counts_of(store, CellStore(path).predict_dataloader())
-    plan = store.train_dataloader()._plan(0)
-    seeds = [batch.seed for window in plan.windows() for batch in window.batches]
+    seeds = [request.seed for request in store.train_dataloader().requests]
     for batch, seed in zip(store.train_dataloader(), seeds, strict=True):
         names = store.origin(batch.cells.numpy())
         rows = [everything[key] for key in zip(names["src_path"], names["src_row"], strict=True)]

@@ -199,7 +199,7 @@ class CellFiles(CellModule):
             for source, found in zip(self._sources, matches, strict=True)
         ]
         rows = [source.rows for source in self._sources if source.rows is not None]
-        self._reader = FileReader(rows, maps, len(vocabulary))
+        self._reader = FileReader(rows, maps)
 
     @property
     def measured(self) -> NDArray[np.bool_]:
