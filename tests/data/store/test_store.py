@@ -92,13 +92,7 @@ def test_cells_are_shuffled_and_annbatch_reads_them_alone(path, store):
     files = obs["src_path"].cat.codes.to_numpy()
     # Sorted, neighbours would be of one file nearly always; shuffled, about one time in six.
     assert (files[1:] == files[:-1]).mean() < 0.35
-    depths = sum(float(batch.depths.sum()) for batch in store.predict_dataloader())
-    held_out = sum(
-        float(batch.depths.sum())
-        for part in (store.val_dataloader(), store.test_dataloader())
-        for batch in part
-    )
-    np.testing.assert_allclose(total, depths - held_out)
+    np.testing.assert_allclose(total, store.counts(store.cells_of("train")).sum())
 
 
 def test_the_store_says_what_the_files_say(store, files):
@@ -139,7 +133,7 @@ def test_tokens_are_those_of_the_counts(path):
         rows = [everything[key] for key in zip(names["src_path"], names["src_row"], strict=True)]
         matrix = sp.csr_matrix(np.array(rows, np.float32))
         expected = tokenizer(matrix, np.arange(len(rows)), np.arange(store.n_vars), seed)
-        for name in ("lengths", "n_masked", "depths"):
+        for name in ("lengths", "n_masked"):
             np.testing.assert_array_equal(getattr(batch, name), getattr(expected, name))
         # Stored in the same order, so drawn into the same order.
         np.testing.assert_array_equal(batch.genes, expected.genes)

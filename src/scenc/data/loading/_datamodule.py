@@ -208,7 +208,7 @@ class CellModule(LightningDataModule):
 
         Returns
         -------
-        Cells x genes of the vocabulary, and one column more: all else that counts for the depth.
+        Cells x genes of the vocabulary, and one column more: what else is in the library size.
         """
         blocks = []
         for start in range(0, len(cells), self._buffer_size):
@@ -216,7 +216,8 @@ class CellModule(LightningDataModule):
             shape = len(rows.indptr) - 1, self.n_vars
             known = sp.csr_array((rows.data, rows.indices, rows.indptr), shape)
             summed = np.asarray(known.sum(axis=1, dtype=np.float64)).ravel()
-            others = (summed if rows.depths is None else rows.depths) - summed
+            sizes = summed if rows.library_sizes is None else rows.library_sizes
+            others = sizes - summed
             column = sp.csr_array(others.clip(min=0).astype(np.float32)[:, None])
             blocks.append(sp.hstack([known, column], format="csr"))
         self._reader.forget()
