@@ -176,7 +176,7 @@ def _train(cells, batch_size: int, visits: int, **settings) -> dict[str, float]:
     from lightning.pytorch import Callback
 
     import scenc
-    from scenc.data import CellLoader
+    from scenc.data import BatchLoader
 
     class Clock(Callback):
         """Stop after so many cells; time begins at the first step's end, which warms up."""
@@ -186,7 +186,7 @@ def _train(cells, batch_size: int, visits: int, **settings) -> dict[str, float]:
 
         def on_train_batch_end(self, trainer, *_) -> None:  # type: ignore[no-untyped-def]
             now, loader = time.perf_counter(), trainer.train_dataloader
-            assert isinstance(loader, CellLoader)
+            assert isinstance(loader, BatchLoader)
             if not self.began:
                 self.began, self.waited = now, -loader.waited
                 return

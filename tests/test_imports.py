@@ -14,6 +14,7 @@ ROOT = Path(scenc.__file__).parent
 # From the bottom up. A module may import from its own room and from those before it.
 ROOMS = (
     "scenc._arguments",
+    "scenc._distributed",
     "scenc._threads",
     "scenc.io",
     "scenc.genes",

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 import scenc.genes._readers as readers
 from scenc.genes import ProteinEmbeddings
-from scenc.genes._table import human_table
+from scenc.genes._gene_table import human_table
 
 SYMBOLS = ["A1BG", "CD4", "INTS11"]
 IDS = ["ENSG00000121410", "ENSG00000010610", "ENSG00000127054"]

@@ -30,10 +30,19 @@ def network():
     return build()
 
 
+def encode(network, batch):
+    """Return the last layer's tokens, from the whole batch at once."""
+    keys = batch.valid
+    keys[:, 0] = True  # attention to nothing is undefined
+    return network.transformer(network.embed_tokens(batch), keys[:, None, None])
+
+
 def pad(batch, width):
     """Append tokens of padding."""
     more = width - batch.n_tokens
-    wider = {"parts": tuple((start, end, width + more) for start, end, width in batch.parts)} | {
+    wider = {
+        "length_buckets": tuple((start, end, w + more) for start, end, w in batch.length_buckets)
+    } | {
         name: torch.nn.functional.pad(getattr(batch, name), (0, more))
         for name in ("genes", "value_index")
     }
@@ -81,7 +90,7 @@ def test_masked_values_are_hidden(make_batch, network):
 def test_a_cell_is_the_mean_of_its_tokens(make_batch, network):
     batch = make_batch()
     assert batch.is_padded
-    encoded, pooled = network.encode(batch).numpy(), network.embed_cells(batch).numpy()
+    encoded, pooled = encode(network, batch).numpy(), network.embed_cells(batch).numpy()
     for cell, length in enumerate(batch.lengths.tolist()):
         np.testing.assert_allclose(
             pooled[cell], encoded[cell, :length].mean(axis=0), rtol=1e-5, atol=1e-6
@@ -100,15 +109,14 @@ def test_padding_changes_nothing(make_batch, network):
 
 @pytest.mark.parametrize("in_order", [True, False])
 @torch.no_grad()
-def test_taking_a_batch_in_parts_changes_nothing(make_batch, network, in_order):
+def test_taking_a_batch_in_buckets_changes_nothing(make_batch, network, in_order):
     lengths = np.random.default_rng(0).integers(0, N_GENES, 80)
     lengths = -np.sort(-lengths) if in_order else lengths
     batch = make_batch(np.arange(N_GENES) < lengths[:, None], mask_fraction=0.5)
-    whole = replace(batch, parts=((0, 80, batch.n_tokens),))
-    assert len(batch.parts) > 1
+    whole = replace(batch, length_buckets=((0, 80, batch.n_tokens),))
+    assert len(batch.length_buckets) > 1
     for result in (
         network.embed_cells,
-        lambda b: network.encode(b)[b.valid],
         lambda b: network.reconstruct(b)[b.masked],
         lambda b: network.squared_errors(b)[0],
     ):
@@ -119,7 +127,7 @@ def test_taking_a_batch_in_parts_changes_nothing(make_batch, network, in_order):
 def test_errors_are_squared_differences_at_masked_tokens_only(make_batch, network):
     batch = make_batch(mask_fraction=0.4)
     errors, n_masked = network.squared_errors(batch)
-    decoded = network.decoder(network.encode(batch))[..., 0].numpy()
+    decoded = network.decoder(encode(network, batch))[..., 0].numpy()
     values = batch.values().numpy()
     for cell, n in enumerate(batch.n_masked.tolist()):
         assert n_masked[cell] == n == max(1, round(0.4 * int(batch.lengths[cell])))
@@ -191,11 +199,10 @@ def without(batch, cell, hidden, query):
         lengths=one * (len(keep) + 1),
         n_masked=one,
         cells=one,
-        depths=one,
         totals=one,
         is_padded=False,
         max_masked=1,
-        parts=((0, 1, len(keep) + 1),),
+        length_buckets=((0, 1, len(keep) + 1),),
     )
 
 
@@ -252,7 +259,7 @@ def test_hard_bins_at_global_edges_see_values_instead_of_bins(make_batch):
     edges = torch.tensor([1.0, 2.0])
     network = CellTransformer(config, N_GENES, edges=edges)
     assert torch.equal(network.expression_encoder.edges, edges)
-    assert network.encode(make_batch()).isfinite().all()
+    assert network.embed_cells(make_batch()).isfinite().all()
 
 
 def test_device_is_where_the_weights_are(network):

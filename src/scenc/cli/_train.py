@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from scenc._distributed import is_first
+
 Files = Annotated[list[Path], typer.Argument(help="Files of cells: .h5ad or zarr.")]
 Layer = Annotated[
     str | None, typer.Option(help="X, raw or a layer; default: where there are counts.")
@@ -60,8 +62,6 @@ def train(
     """Train a model on files of cells, and save it."""
     if (out / "model.json").exists() and not overwrite:
         raise FileExistsError(f"{out} has a model: pass --overwrite to replace it.")
-    from lightning.pytorch.utilities import rank_zero_only
-
     import scenc
 
     cells = _open(
@@ -101,7 +101,7 @@ def train(
         resume=resume,
         logger="csv",
     )
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # set by Lightning
+    if is_first():
         model.save(out, overwrite=overwrite)
         typer.echo(f"wrote {out}; checkpoints and curves are in {checkpoints}")
 

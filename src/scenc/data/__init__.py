@@ -4,7 +4,6 @@ from scenc.data.counts import CountCheck, CountRows, check_counts, open_rows, re
 from scenc.data.files import CellFiles, CellFilesError, FileCheck, FilesReport, map_genes
 from scenc.data.loading import (
     BatchLoader,
-    CellLoader,
     CellModule,
     OrderedRequests,
     Request,
@@ -14,6 +13,9 @@ from scenc.data.loading import (
 from scenc.data.store import CellStore, build_store
 from scenc.data.tokens import COUNTED, UNKNOWN, TokenBatch, Tokenizer
 from scenc.data.views import Neighborhoods, ViewBatch, ViewDataset, thin
+
+# Earlier names.
+CellLoader = BatchLoader
 
 __all__ = [
     "COUNTED",

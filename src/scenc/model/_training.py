@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
+from scenc._distributed import is_first
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, ViewDataset
 from scenc.model._base import ModelBase
 from scenc.model._cells import read_streamed, streamed_batches
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from numpy.typing import NDArray
 
-    from scenc.data import BatchLoader, CellLoader, CellModule, Neighborhoods
+    from scenc.data import BatchLoader, CellModule, Neighborhoods
     from scenc.model._cells import Cells
     from scenc.train import Curve, Plan
 
@@ -67,8 +67,8 @@ class TrainingData:
         What they need while they are trained on.
     """
 
-    train: BatchLoader[Any] | CellLoader
-    validation: BatchLoader[Any] | CellLoader | None
+    train: BatchLoader[Any]
+    validation: BatchLoader[Any] | None
     split: Split
     callbacks: tuple[Callback, ...] = ()
 
@@ -237,7 +237,7 @@ class TrainingMixin(ModelBase):
             shown = np.sort(np.concatenate([split.train, split.validation]))
             find = partial(self._neighborhoods, cells, batches, config, shown)
             # Of processes that train together only the first one need find them.
-            known = find() if getattr(rank_zero_only, "rank", 0) == 0 else None
+            known = find() if is_first() else None
             dataset = self._views(cells, known, config)
             needed = (ShareNeighborhoods(dataset, find),)
         else:

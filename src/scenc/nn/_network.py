@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class CellTransformer(nn.Module):
     """Tokens to vectors, vectors through a transformer, then pooled or decoded (eq. 4-10).
 
-    ``center`` is what pooling by expression takes off every cell, shape ``(d_model,)``.
+    ``center``, shape ``(d_model,)``, is subtracted from every cell's embedding under
+    ``pooling="expression"``.
 
     Parameters
     ----------
@@ -89,21 +90,13 @@ class CellTransformer(nn.Module):
         tokens: torch.Tensor = self.gene_encoder(batch.genes) + expression
         return tokens
 
-    def encode(self, batch: TokenBatch) -> torch.Tensor:
-        """Return the last layer's tokens z_n (eq. 8), ``(n_cells, n_tokens, d_model)``."""
-        parts = [
-            F.pad(tokens, (0, 0, 0, batch.n_tokens - tokens.shape[1]))
-            for _, tokens in self._encode_parts(batch)
-        ]
-        return torch.cat(parts)
-
     def embed_cells(self, batch: TokenBatch) -> torch.Tensor:
         """Return each cell's embedding, ``(n_cells, d_model)``; 0 for empty cells.
 
         The tokens that are not masked count: their mean, or as `ModelConfig.pooling` says.
         """
         return torch.cat(
-            [self._pool(batch, cells, stream) for cells, stream in self._stream_parts(batch)]
+            [self._pool(batch, cells, hidden) for cells, hidden in self._hidden_states(batch)]
         )
 
     def reconstruct(self, batch: TokenBatch) -> torch.Tensor:
@@ -114,55 +107,50 @@ class CellTransformer(nn.Module):
         Shape ``(n_cells, max_masked)``; arbitrary where a cell has fewer masked tokens.
         """
         return torch.cat(
-            [self._decode(stream, batch.max_masked) for _, stream in self._stream_parts(batch)]
+            [self._decode(hidden, batch.max_masked) for _, hidden in self._hidden_states(batch)]
         )
 
     def embed_and_reconstruct(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `embed_cells` and `reconstruct` do, in one pass."""
         embedded, decoded = [], []
-        for cells, stream in self._stream_parts(batch):
-            embedded.append(self._pool(batch, cells, stream))
-            decoded.append(self._decode(stream, batch.max_masked))
+        for cells, hidden in self._hidden_states(batch):
+            embedded.append(self._pool(batch, cells, hidden))
+            decoded.append(self._decode(hidden, batch.max_masked))
         return torch.cat(embedded), torch.cat(decoded)
 
-    def _encode_parts(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield z_n of each part of a batch, cut to the part's longest cell."""
-        for cells, stream in self._stream_parts(batch):
-            yield cells, self.transformer.final_norm(stream)
-
-    def _stream_parts(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield z_n of each part before its normalisation, cut to the part's longest cell."""
+    def _hidden_states(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield z_n (eq. 8) of each length bucket, as wide as its longest cell, unnormalised."""
         tokens = self.embed_tokens(batch)
         keys = visible_keys(batch) if batch.is_padded else None
-        for start, end, width in batch.parts:
+        for start, end, width in batch.length_buckets:
             cells = slice(start, end)
             attend = None if keys is None else keys[cells, None, None, :width]
-            yield cells, self.transformer.stream(tokens[cells, :width], attend)
+            yield cells, self.transformer.hidden_states(tokens[cells, :width], attend)
 
-    def _pool(self, batch: TokenBatch, cells: slice, stream: torch.Tensor) -> torch.Tensor:
-        """Embed the cells of one part from their tokens."""
-        position = torch.arange(stream.shape[1], device=stream.device)
+    def _pool(self, batch: TokenBatch, cells: slice, hidden: torch.Tensor) -> torch.Tensor:
+        """Embed the cells of one length bucket from their tokens."""
+        position = torch.arange(hidden.shape[1], device=hidden.device)
         shown = (position < batch.lengths[cells, None]) & (position >= batch.n_masked[cells, None])
         by_expression = self.config.pooling == "expression"
         if not by_expression:
-            stream = self.transformer.final_norm(stream)
+            hidden = self.transformer.final_norm(hidden)
         weights = shown.float()
         if by_expression:
-            weights = weights * batch.normalized[batch.value_index[cells, : stream.shape[1]]]
+            weights = weights * batch.normalized[batch.value_index[cells, : hidden.shape[1]]]
         total = weights.sum(dim=1, keepdim=True)
         weights = weights / torch.where(total > 0, total, 1)
-        pooled = torch.einsum("ct,ctd->cd", weights, stream.float())
+        pooled = torch.einsum("ct,ctd->cd", weights, hidden.float())
         if by_expression:
-            # Scaled as if no gene of the cell had been left out or hidden.
+            # A mean over the tokens shown, scaled to the sum over all genes of the cell.
             if batch.totals is None:
                 raise ValueError("Pooling by expression needs Tokenizer(totals=True).")
             pooled = (pooled * batch.totals[cells, None] - self.center) * self._unit
             pooled = torch.where(total > 0, pooled, 0)
         return pooled
 
-    def _decode(self, stream: torch.Tensor, max_masked: int) -> torch.Tensor:
-        """Decode the tokens of one part that may be masked."""
-        masked = self.transformer.final_norm(stream[:, :max_masked])
+    def _decode(self, hidden: torch.Tensor, max_masked: int) -> torch.Tensor:
+        """Decode the tokens of one length bucket that may be masked."""
+        masked = self.transformer.final_norm(hidden[:, :max_masked])
         values = self.decoder(masked)[..., 0].float()
         return F.pad(values, (0, max_masked - values.shape[1]))
 

@@ -131,10 +131,10 @@ class Transformer(nn.Module):
             True where a token (row) may see another (column), broadcastable to ``(n_cells,
             n_heads, n_tokens, n_tokens)``; ``None``: every token sees every token.
         """
-        normed: torch.Tensor = self.final_norm(self.stream(x, attend))
+        normed: torch.Tensor = self.final_norm(self.hidden_states(x, attend))
         return normed
 
-    def stream(self, x: torch.Tensor, attend: torch.Tensor | None = None) -> torch.Tensor:
+    def hidden_states(self, x: torch.Tensor, attend: torch.Tensor | None = None) -> torch.Tensor:
         """Transform tokens and leave out the last normalisation; arguments as of `forward`."""
         for block in self.blocks:
             x = block(x, attend)

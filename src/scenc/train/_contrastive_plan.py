@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from scenc._distributed import world_size
 from scenc.train._plan import RECONSTRUCTION_LOSS, Plan
-from scenc.train._ranks import gather_over_ranks, sum_over_ranks, world_size
+from scenc.train._ranks import gather_over_ranks, sum_over_ranks
 
 if TYPE_CHECKING:
     from scenc.data import TokenBatch, ViewBatch

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from scenc._distributed import world_size
 from scenc.train._ranks import sum_over_ranks
 from scenc.train._schedule import warmup_cosine, warmup_within
 
@@ -66,7 +67,7 @@ class Plan(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means over all batches of all ranks."""
         sums = self._validation.to(self.device, torch.float32)
-        if dist.is_available() and dist.is_initialized():
+        if world_size() > 1:
             dist.all_reduce(sums)
         for name, total, number in zip(self.validation_names, *sums, strict=True):
             # Equal on all ranks already; Lightning wants to hear that it is to be averaged.

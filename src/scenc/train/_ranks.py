@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from scenc._distributed import rank, world_size
+
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """Return the sum of a tensor over all ranks."""
@@ -28,11 +30,6 @@ def gather_over_ranks(values: torch.Tensor, dim: int = 0) -> torch.Tensor:
     moved = values.movedim(dim, 0)
     gathered: torch.Tensor = _Gather.apply(moved.contiguous())
     return gathered.movedim(0, dim)
-
-
-def world_size() -> int:
-    """Return the number of ranks."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class _Sum(torch.autograd.Function):
@@ -56,5 +53,5 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        own = gradients[0].chunk(world_size())[dist.get_rank()]
+        own = gradients[0].chunk(world_size())[rank()]
         return own * world_size()

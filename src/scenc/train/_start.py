@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
-from scenc.train._ranks import world_size
+from scenc._distributed import world_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -34,7 +34,10 @@ def test_processes_and_dask_find_what_this_process_finds(grid_of, run, same_scor
     assert np.isfinite(here.scores.query("metric == 'accuracy'")["value"]).all()
     same_scores(run(grid_of("pool"), workers=2), here)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        # By itself dask shares the memory out by cores: little for a worker where they are many.
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, memory_limit=None, dashboard_address=None
+        ) as cluster,
         Client(cluster) as client,
     ):
         dask = run(grid_of("dask"), executor=client.get_executor())

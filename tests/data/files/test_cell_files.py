@@ -11,7 +11,6 @@ import scipy.sparse as sp
 
 import scenc
 from scenc.data import CellFiles, CellFilesError, Tokenizer
-from scenc.data.loading import _datamodule as _cell_module
 
 QUIET = {"progress": False}
 
@@ -77,12 +76,11 @@ def test_tokens_are_those_of_the_same_cells_in_memory(atlas):
     tokenizer = Tokenizer(context=10, mask_fraction=0.5, quantile_bins=4)
     cells = CellFiles(paths, batch_size=16, tokenizer=tokenizer, genes=list(table.columns), **QUIET)
     matrix = sp.csr_matrix(table.to_numpy())
-    plan = cells.train_dataloader()._plan(0)
-    seeds = [batch.seed for window in plan.windows() for batch in window.batches]
+    seeds = [request.seed for request in cells.train_dataloader().requests]
     for batch, seed in zip(cells.train_dataloader(), seeds, strict=True):
         rows = batch.cells.numpy()
         expected = tokenizer(matrix, rows, np.arange(60), seed)
-        for name in ("lengths", "n_masked", "depths"):
+        for name in ("lengths", "n_masked"):
             np.testing.assert_array_equal(getattr(batch, name), getattr(expected, name))
         for own, other in zip(tokens_of(batch), tokens_of(expected), strict=True):
             assert own == other
@@ -239,13 +237,13 @@ def test_weights_visit_files_equally(atlas):
     assert set(only.locate(cells)[0]) == {2}
 
 
-def test_ranks_share_each_batch(cells, monkeypatch):
+def test_ranks_share_each_batch(cells, as_rank):
     one = CellFiles(cells.paths, batch_size=32, buffer_size=64, **QUIET)
     whole = [sorted(batch.cells.tolist()) for batch in one.train_dataloader()]
     two = CellFiles(cells.paths, batch_size=16, buffer_size=64, **QUIET)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(_cell_module, "_rank_and_world_size", lambda: (rank, 2))  # noqa: B023
+        as_rank(rank, 2)
         assert len(two.train_dataloader()) == len(whole)
         parts.append([batch.cells.tolist() for batch in two.train_dataloader()])
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == whole
@@ -469,24 +467,25 @@ def test_real_files_with_different_genes_are_read_together(source, request):
     exact = set.intersection(*(set(adata.var_names) for adata in data))
     # Outdated symbols find each other as well.
     assert exact <= set(cells.vocabulary)
-    depths = np.zeros(cells.n_obs)
-    for batch in cells.predict_dataloader():
-        depths[batch.cells.numpy()] = batch.depths.numpy()
+    sizes = cells.counts(np.arange(cells.n_obs)).sum(axis=1)
     common = sorted(exact)
     expected = np.concatenate([np.asarray(a[:, common].X.sum(axis=1)).ravel() for a in data])
-    assert (depths >= expected).all()
-    assert np.corrcoef(depths, expected)[0, 1] > 0.99
+    assert (sizes >= expected).all()
+    assert np.corrcoef(sizes, expected)[0, 1] > 0.99
 
 
-def test_genes_may_count_for_the_depth_alone(atlas):
+def test_genes_may_count_in_the_library_size_alone(atlas):
     paths, table = atlas
     genes, others = table.columns[:20].tolist(), table.columns[20:50].tolist()
     cells = CellFiles(paths, genes=genes, batch_size=16, buffer_size=64, **QUIET)
     cells.use_vocabulary(genes, others)
-    depths = np.zeros(len(table))
+    known = table[genes + others].to_numpy()
+    expected = np.log1p(known[:, :20] / known.sum(axis=1, keepdims=True) * 1e4)
     for batch in cells.predict_dataloader():
-        depths[batch.cells.numpy()] = batch.depths.numpy()
-    np.testing.assert_allclose(depths, table[genes + others].sum(axis=1))
+        values = np.zeros((batch.n_cells, 20))
+        for cell, length in enumerate(batch.lengths.tolist()):
+            values[cell, batch.genes[cell, :length]] = batch.values()[cell, :length]
+        np.testing.assert_allclose(values, expected[batch.cells.numpy()], rtol=1e-5)
     counts = cells.counts(np.arange(5, 200, 3)).toarray()
     np.testing.assert_array_equal(counts[:, :20], table[genes].iloc[5:200:3])
     np.testing.assert_allclose(counts[:, 20], table[others].iloc[5:200:3].sum(axis=1))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenc.data.loading._read_order import Chunks, OrderedPlan, ShuffledPlan, lanes
+from scenc.data.loading._read_order import Chunks, FileOrder, ShuffledOrder, lanes
 
 SIZES = np.array([700, 90, 1300, 410])
 FILES = np.repeat(np.arange(4), SIZES)
@@ -16,12 +16,12 @@ def chunks_of(sizes=SIZES, size=16, roles=None, role=0):
     return Chunks.of(sizes, roles, role, size)
 
 
-def batches_of(plan, first=0):
+def batches_of(order, first=0):
     """Cells and seed of each batch."""
     return [
-        (window.cells[batch.positions], batch.seed)
-        for window in plan.windows(first)
-        for batch in window.batches
+        (load.cells[batch.rows], batch.seed)
+        for load in order.loads(first)
+        for batch in load.batches
     ]
 
 
@@ -40,12 +40,12 @@ def test_an_epoch_visits_every_cell(sizes, chunk, batch_size, buffer, world_size
     roles = (np.random.default_rng(seed).random(sizes.sum()) < held_out).astype(np.int8)
     roles[0] = 0
     chunks = chunks_of(sizes, chunk, roles)
-    plans = [
-        ShuffledPlan(chunks, batch_size, buffer, seed=seed, rank=rank, world_size=world_size)
+    orders = [
+        ShuffledOrder(chunks, batch_size, buffer, seed=seed, rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]
-    ranks = [batches_of(plan) for plan in plans]
-    assert {len(batches) for batches in ranks} == {len(plans[0])}
+    ranks = [batches_of(order) for order in orders]
+    assert {len(batches) for batches in ranks} == {len(orders[0])}
     for together in zip(*ranks, strict=True):
         assert len({len(cells) for cells, _ in together}) == 1
         assert len({made for _, made in together}) == 1
@@ -72,17 +72,17 @@ def test_chunks_stay_in_their_file_and_hold_only_their_role():
 
 
 def test_batches_are_of_almost_equal_size():
-    lengths = [len(cells) for cells, _ in batches_of(ShuffledPlan(chunks_of(), 64, 512))]
+    lengths = [len(cells) for cells, _ in batches_of(ShuffledOrder(chunks_of(), 64, 512))]
     assert max(lengths) - min(lengths) <= 8
     assert len(lengths) == 40
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_several_ranks_see_the_batches_of_one(world_size):
-    one = batches_of(ShuffledPlan(chunks_of(), 64 * world_size, 1000, seed=3, epoch=2))
+    one = batches_of(ShuffledOrder(chunks_of(), 64 * world_size, 1000, seed=3, epoch=2))
     ranks = [
         batches_of(
-            ShuffledPlan(chunks_of(), 64, 1000, seed=3, epoch=2, rank=rank, world_size=world_size)
+            ShuffledOrder(chunks_of(), 64, 1000, seed=3, epoch=2, rank=rank, world_size=world_size)
         )
         for rank in range(world_size)
     ]
@@ -93,15 +93,15 @@ def test_several_ranks_see_the_batches_of_one(world_size):
 
 
 def test_ranks_read_cells_of_their_own():
-    plans = [ShuffledPlan(chunks_of(), 64, 1000, rank=rank, world_size=2) for rank in range(2)]
-    first, second = ({cell for w in plan.windows() for cell in w.cells} for plan in plans)
+    orders = [ShuffledOrder(chunks_of(), 64, 1000, rank=rank, world_size=2) for rank in range(2)]
+    first, second = ({cell for load in order.loads() for cell in load.cells} for order in orders)
     assert len(first & second) < 8
 
 
 def test_the_order_follows_from_seed_and_epoch():
     def order(**settings):
         return np.concatenate(
-            [c for c, _ in batches_of(ShuffledPlan(chunks_of(), 64, 512, **settings))]
+            [c for c, _ in batches_of(ShuffledOrder(chunks_of(), 64, 512, **settings))]
         )
 
     first = order(seed=1, epoch=0)
@@ -112,9 +112,9 @@ def test_the_order_follows_from_seed_and_epoch():
 
 @pytest.mark.parametrize("first", [0, 1, 7, 8, 23, 39, 40])
 def test_an_epoch_can_be_taken_up_anywhere(first):
-    plan = ShuffledPlan(chunks_of(), 64, 512)
-    rest = batches_of(plan)[first:]
-    again = batches_of(plan, first)
+    order = ShuffledOrder(chunks_of(), 64, 512)
+    rest = batches_of(order)[first:]
+    again = batches_of(order, first)
     assert len(rest) == len(again)
     for (cells, seed), (same_cells, same_seed) in zip(rest, again, strict=True):
         np.testing.assert_array_equal(cells, same_cells)
@@ -122,15 +122,15 @@ def test_an_epoch_can_be_taken_up_anywhere(first):
 
 
 def test_every_batch_has_draws_of_its_own():
-    seeds = [seed for _, seed in batches_of(ShuffledPlan(chunks_of(), 64, 512))]
+    seeds = [seed for _, seed in batches_of(ShuffledOrder(chunks_of(), 64, 512))]
     assert len(set(seeds)) == len(seeds) == 40
 
 
 def test_a_window_holds_no_more_than_the_buffer():
-    plan = ShuffledPlan(chunks_of(), 64, 640)
-    assert max(len(window.cells) for window in plan.windows()) <= 640
-    small = ShuffledPlan(chunks_of(), 64, 1)
-    assert max(len(window.cells) for window in small.windows()) <= 64
+    order = ShuffledOrder(chunks_of(), 64, 640)
+    assert max(len(load.cells) for load in order.loads()) <= 640
+    small = ShuffledOrder(chunks_of(), 64, 1)
+    assert max(len(load.cells) for load in small.loads()) <= 64
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_a_window_holds_no_more_than_the_buffer():
     ],
 )
 def test_weights_set_how_often_files_are_visited(weights, visits):
-    plan = ShuffledPlan(chunks_of(), 50, 500, weights=np.array(weights, float), seed=4)
-    cells = np.concatenate([cells for cells, _ in batches_of(plan)])
+    order = ShuffledOrder(chunks_of(), 50, 500, weights=np.array(weights, float), seed=4)
+    cells = np.concatenate([cells for cells, _ in batches_of(order)])
     found = np.bincount(FILES[cells], minlength=4)
     # Rounding, and the cells that make lanes equally long.
     assert np.abs(found - visits).max() <= 8
@@ -169,8 +169,8 @@ def test_batches_mix_files_and_neighbours_as_a_full_shuffle_would():
     files = np.repeat(np.arange(5), sizes)
     # Neighbouring cells alike: runs of 250 cells of one of ten donors.
     donors = (np.arange(sizes.sum()) // 250) % 10
-    plan = ShuffledPlan(chunks_of(sizes, 32), 256, 8192, seed=0)
-    batches = [cells for cells, _ in batches_of(plan)]
+    order = ShuffledOrder(chunks_of(sizes, 32), 256, 8192, seed=0)
+    batches = [cells for cells, _ in batches_of(order)]
     of_files = dispersion(batches, files, sizes)
     of_donors = dispersion(batches, donors, np.bincount(donors))
     # A full shuffle gives 1 with a standard error of 0.09 in 235 batches.
@@ -202,11 +202,11 @@ def test_lanes_divide_batches_and_are_shared_out(cells, world_size, n):
 )
 def test_ordered_windows_hold_every_cell_once(n, batch_size, buffer, first):
     cells = np.arange(n) * 3
-    plan = OrderedPlan(cells, batch_size, buffer, seed=7)
-    batches = batches_of(plan)
-    assert len(plan) == len(batches)
+    order = FileOrder(cells, batch_size, buffer, seed=7)
+    batches = batches_of(order)
+    assert len(order) == len(batches)
     assert np.concatenate([[], *(c for c, _ in batches)]).tolist() == cells.tolist()
     assert {seed for _, seed in batches} <= {7}
-    assert all(window.by_length for window in plan.windows())
-    rest = [c.tolist() for c, _ in batches_of(plan, first)]
+    assert all(load.by_length for load in order.loads())
+    rest = [c.tolist() for c, _ in batches_of(order, first)]
     assert rest == [c.tolist() for c, _ in batches[first:]]

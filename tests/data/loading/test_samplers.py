@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenc.data import OrderedRequests, ShuffledRequests
-from scenc.data.loading import _samplers as _requests
 
 ROWS = np.arange(100, 203)
 
@@ -41,16 +40,16 @@ def test_every_batch_has_draws_of_its_own():
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_share_the_same_global_batches(monkeypatch, world_size):
+def test_ranks_share_the_same_global_batches(as_rank, world_size):
     def epoch_of(rank):
-        monkeypatch.setattr(_requests, "_rank_and_world_size", lambda: (rank, world_size))
+        as_rank(rank, world_size)
         requests = ShuffledRequests(ROWS, 10, seed=1)
         batches = list(requests)
         assert len(batches) == len(requests)
         return batches
 
     ranks = [epoch_of(rank) for rank in range(world_size)]
-    monkeypatch.setattr(_requests, "_rank_and_world_size", lambda: (0, 1))
+    as_rank(0, 1)
     whole = list(ShuffledRequests(ROWS, 10 * world_size, seed=1))
 
     assert {len(batches) for batches in ranks} == {len(whole)}

@@ -92,13 +92,7 @@ def test_cells_are_shuffled_and_annbatch_reads_them_alone(path, store):
     files = obs["src_path"].cat.codes.to_numpy()
     # Sorted, neighbours would be of one file nearly always; shuffled, about one time in six.
     assert (files[1:] == files[:-1]).mean() < 0.35
-    depths = sum(float(batch.depths.sum()) for batch in store.predict_dataloader())
-    held_out = sum(
-        float(batch.depths.sum())
-        for part in (store.val_dataloader(), store.test_dataloader())
-        for batch in part
-    )
-    np.testing.assert_allclose(total, depths - held_out)
+    np.testing.assert_allclose(total, store.counts(store.cells_of("train")).sum())
 
 
 def test_the_store_says_what_the_files_say(store, files):
@@ -114,9 +108,7 @@ def test_the_store_says_what_the_files_say(store, files):
     assert set(donors) == set(np.asarray(files.column("donor"))[files.cells_of("train")])
 
 
-def test_the_order_does_not_depend_on_threads_or_ranks(path, monkeypatch):
-    from scenc.data.loading import _datamodule as _cell_module
-
+def test_the_order_does_not_depend_on_threads_or_ranks(path, as_rank):
     def order(**settings):
         store = CellStore(path, buffer_size=64, chunk_size=8, **settings)
         return [sorted(batch.cells.tolist()) for batch in store.train_dataloader()]
@@ -126,7 +118,7 @@ def test_the_order_does_not_depend_on_threads_or_ranks(path, monkeypatch):
     assert one != order(batch_size=16, seed=1)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(_cell_module, "_rank_and_world_size", lambda: (rank, 2))  # noqa: B023
+        as_rank(rank, 2)
         parts.append(order(batch_size=8))
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == one
 
@@ -135,14 +127,13 @@ def test_tokens_are_those_of_the_counts(path):
     tokenizer = Tokenizer(context=10, mask_fraction=0.5)
     store = CellStore(path, batch_size=16, tokenizer=tokenizer)
     everything = counts_of(store, CellStore(path).predict_dataloader())
-    plan = store.train_dataloader()._plan(0)
-    seeds = [batch.seed for window in plan.windows() for batch in window.batches]
+    seeds = [request.seed for request in store.train_dataloader().requests]
     for batch, seed in zip(store.train_dataloader(), seeds, strict=True):
         names = store.origin(batch.cells.numpy())
         rows = [everything[key] for key in zip(names["src_path"], names["src_row"], strict=True)]
         matrix = sp.csr_matrix(np.array(rows, np.float32))
         expected = tokenizer(matrix, np.arange(len(rows)), np.arange(store.n_vars), seed)
-        for name in ("lengths", "n_masked", "depths"):
+        for name in ("lengths", "n_masked"):
             np.testing.assert_array_equal(getattr(batch, name), getattr(expected, name))
         # Stored in the same order, so drawn into the same order.
         np.testing.assert_array_equal(batch.genes, expected.genes)

@@ -82,8 +82,6 @@ def test_tokens_equal_a_naive_loop_over_cells(counts, target_sum, data):
 
     expected = [expected_tokens(row, gene_map, target_sum, n_bins) for row in counts]
     assert tokens_of(batch) == expected
-    known = counts[:, gene_map != UNKNOWN].sum(axis=1, dtype=np.float64)
-    np.testing.assert_allclose(batch.depths, known, rtol=1e-6)
     cells = [normalised(row, gene_map, target_sum) for row in counts]
     totals = [sum(value for _, value in cell.values()) for cell in cells]
     np.testing.assert_allclose(batch.totals, totals, rtol=1e-5)
@@ -138,11 +136,11 @@ def test_tokens_do_not_depend_on_the_types_of_rows(columns, values):
         counts.indptr, counts.indices.astype(columns), counts.data.astype(values), None
     )
     batch = Tokenizer(**settings).tokens(stored, np.arange(6), seed=4)
-    for name in ("genes", "value_index", "normalized", "counts", "n_masked", "depths", "totals"):
+    for name in ("genes", "value_index", "normalized", "counts", "n_masked", "totals"):
         assert torch.equal(getattr(batch, name), getattr(mapped, name))
 
 
-def test_rows_over_the_vocabulary_bring_their_depths():
+def test_rows_over_the_vocabulary_bring_their_library_sizes():
     counts = np.arange(1, 41, dtype=np.float32).reshape(2, 20)
     whole = tokenize(counts, gene_map=np.r_[np.arange(5), [COUNTED] * 15])
     cut = sp.csr_matrix(counts[:, :5])
@@ -151,13 +149,12 @@ def test_rows_over_the_vocabulary_bring_their_depths():
     assert tokens_of(told) == tokens_of(whole)[::-1]
 
 
-def test_rows_of_all_genes_that_count_need_no_depths():
+def test_rows_of_all_genes_that_count_need_no_library_sizes():
     counts = np.arange(1, 41, dtype=np.float32).reshape(2, 20)
     rows = GeneRows(
         *(getattr(sp.csr_matrix(counts), k) for k in ("indptr", "indices", "data")), None
     )
     told = Tokenizer().tokens(rows, np.array([0, 1]))
-    assert told.depths.tolist() == [210, 610]
     assert tokens_of(told) == tokens_of(tokenize(counts))
 
 
@@ -386,18 +383,18 @@ def test_padding_and_views_of_a_batch():
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-def test_parts_cover_a_batch_and_fit_their_longest_cell(in_order):
+def test_length_buckets_cover_a_batch_and_fit_their_longest_cell(in_order):
     lengths = np.random.default_rng(0).integers(0, 200, 150)
     lengths = -np.sort(-lengths) if in_order else lengths
     batch = tokenize(np.arange(200) < lengths[:, None])
-    starts, ends, widths = zip(*batch.parts, strict=True)
+    starts, ends, widths = zip(*batch.length_buckets, strict=True)
     assert starts == (0, *ends[:-1])
     assert ends[-1] == 150
     assert widths == tuple(
         max(1, lengths[start:end].max()) for start, end in zip(starts, ends, strict=True)
     )
     if in_order:
-        assert sum((e - s) * w for s, e, w in batch.parts) < 0.7 * 150 * lengths.max()
+        assert sum((e - s) * w for s, e, w in batch.length_buckets) < 0.7 * 150 * lengths.max()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from scenc._distributed import rank
 from scenc.benchmark.jobs._divergence import find_divergence
 from scenc.benchmark.jobs._prepare import BATCH
 from scenc.benchmark.jobs._store import write_json
@@ -44,7 +45,7 @@ def train_model(spec: dict[str, Any], store: JobStore, folder: Path) -> dict[str
             stopped = error.step
     else:
         model.is_trained = True
-    if not is_first_process():
+    if rank() != 0:
         return record
     curves = _curves(model)
     write_json(folder / CURVES, curves)
@@ -52,13 +53,6 @@ def train_model(spec: dict[str, Any], store: JobStore, folder: Path) -> dict[str
     if model.is_trained:
         model.save(folder / MODEL)
     return record
-
-
-def is_first_process() -> bool:
-    """Whether this is rank 0, or the only one."""
-    import torch.distributed as dist
-
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
 def _make_model(spec: dict[str, Any], store: JobStore) -> Model:

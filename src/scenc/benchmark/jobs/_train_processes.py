@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scenc._distributed import rank
 from scenc.benchmark.jobs._store import JobStore, write_json
-from scenc.benchmark.jobs._train_model import is_first_process, train_model
+from scenc.benchmark.jobs._train_model import train_model
 
 _SPEC, _OUTCOME = "spec.json", "outcome.json"
 
@@ -57,7 +58,7 @@ def main(root: str, folder: str) -> None:
     """Train as one of the processes; the first leaves the model and what there is to say."""
     spec = json.loads((Path(folder) / _SPEC).read_text(encoding="utf-8"))
     found = train_model(spec, JobStore(root), Path(folder))
-    if is_first_process():
+    if rank() == 0:
         write_json(Path(folder) / _OUTCOME, found)
 
 

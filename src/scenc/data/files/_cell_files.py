@@ -177,7 +177,7 @@ class CellFiles(CellModule):
         genes
             The genes.
         counted
-            Further genes, which count for a cell's depth only.
+            Further genes, which count in a cell's library size only.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class CellFiles(CellModule):
             for source, found in zip(self._sources, matches, strict=True)
         ]
         rows = [source.rows for source in self._sources if source.rows is not None]
-        self._reader = FileReader(rows, maps, len(vocabulary))
+        self._reader = FileReader(rows, maps)
 
     @property
     def measured(self) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scenc.data.files._file_rows import GAP
-from scenc.data.loading import WindowReader
+from scenc.data.loading import CellReader
 from scenc.data.tokens import NO_ROWS, Joined
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scenc.data.tokens import GeneRows
 
 
-class FileReader(WindowReader):
+class FileReader(CellReader):
     """Read cells of files with different genes.
 
     Parameters
@@ -26,14 +26,10 @@ class FileReader(WindowReader):
         The files' counts.
     gene_maps
         Per file, the vocabulary index of each of its genes, or what else it is (`Tokenizer`).
-    n_genes
-        Number of genes of the vocabulary.
     """
 
-    def __init__(
-        self, files: Sequence[FileRows], gene_maps: Sequence[NDArray[np.int64]], n_genes: int
-    ) -> None:
-        super().__init__(np.array([file.shape[0] for file in files]), n_genes)
+    def __init__(self, files: Sequence[FileRows], gene_maps: Sequence[NDArray[np.int64]]) -> None:
+        super().__init__(np.array([file.shape[0] for file in files]))
         self._files = files
         self._gene_maps = [gene_map.astype(np.int32) for gene_map in gene_maps]
 

@@ -70,7 +70,7 @@ def map_genes(
     found
         How they match the vocabulary.
     counted
-        Further genes, which count for a cell's depth only.
+        Further genes, which count in a cell's library size only.
 
     Returns
     -------

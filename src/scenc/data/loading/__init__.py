@@ -8,33 +8,32 @@ from scenc.data.loading._arguments import (
     require_sizes,
     thorough,
 )
-from scenc.data.loading._buffer import Window, WindowReader
-from scenc.data.loading._cell_loader import CellLoader
+from scenc.data.loading._buffer import Buffer, CellReader
 from scenc.data.loading._datamodule import CellModule
-from scenc.data.loading._dataset import BatchLoader, TokenDataset, batch_loader
-from scenc.data.loading._read_order import OrderedPlan, Plan, ShuffledPlan, WindowPlan
-from scenc.data.loading._samplers import OrderedRequests, Request, ShuffledRequests
+from scenc.data.loading._dataset import MemoryDataset, TokenDataset
+from scenc.data.loading._loader import BatchLoader
+from scenc.data.loading._read_order import FileOrder, ReadOrder, ShuffledOrder
+from scenc.data.loading._samplers import LoadRequest, OrderedRequests, Request, ShuffledRequests
 from scenc.data.loading._split import ROLES, SPLITS, TRAIN, Split, split_cells
 
 __all__ = [
     "BatchLoader",
-    "CellLoader",
+    "Buffer",
     "CellModule",
-    "OrderedPlan",
+    "CellReader",
+    "FileOrder",
+    "LoadRequest",
+    "MemoryDataset",
     "OrderedRequests",
-    "Plan",
     "ROLES",
+    "ReadOrder",
     "Request",
     "SPLITS",
-    "ShuffledPlan",
+    "ShuffledOrder",
     "ShuffledRequests",
     "Split",
     "TRAIN",
     "TokenDataset",
-    "Window",
-    "WindowPlan",
-    "WindowReader",
-    "batch_loader",
     "file_weights",
     "layer_of",
     "lists",

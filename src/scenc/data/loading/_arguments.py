@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scenc._arguments import choose
+from scenc._distributed import local_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,8 +49,7 @@ def lists(only: Mapping[str, Any] | None) -> dict[str, list[Any]]:
 
 def thorough(check: str) -> bool:
     """Whether to look at every value: one process of a computer is enough for that."""
-    place = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
-    return check == "all" and place == "0"
+    return check == "all" and local_rank() == 0
 
 
 def file_weights(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,54 +13,56 @@ from scenc.data.tokens import Memory
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scenc.data.loading._read_order import BatchPlan, WindowPlan
+    from scenc.data.loading._samplers import LoadRequest, Request
     from scenc.data.tokens import GeneRows, TokenBatch, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Counts of some cells.
+class Buffer:
+    """Counts of the cells of one `LoadRequest`.
 
     Attributes
     ----------
     counts
         Non-zero counts, cells x vocabulary.
     cells
-        The cells' numbers, in the order of the rows.
-    n_genes
-        Number of genes of the vocabulary.
-    batches
-        The batches to make, by rows.
+        Number of the cell of each row.
+    order
+        Row of each position that batches ask for.
     """
 
     counts: GeneRows
     cells: NDArray[np.int64]
-    n_genes: int
-    batches: tuple[BatchPlan, ...]
+    order: NDArray[np.int64]
 
-    def tokens(self, batch: BatchPlan, tokenizer: Tokenizer) -> TokenBatch:
+    def rows_of(self, request: Request, keep_empty: bool) -> NDArray[np.int64]:
+        """Return the rows of a batch, without those that have no counts unless these are kept."""
+        rows = self.order[request.rows]
+        return rows if keep_empty else rows[self._lengths(rows) > 0]
+
+    def tokens(self, request: Request, tokenizer: Tokenizer, keep_empty: bool) -> TokenBatch:
         """Make one batch, its longest cells first."""
-        rows = batch.positions
-        starts = self.counts.indptr
-        rows = rows[np.argsort(starts[rows] - starts[rows + 1], kind="stable")]
-        made = tokenizer.tokens(self.counts, rows, batch.seed)
+        rows = self.rows_of(request, keep_empty)
+        rows = rows[np.argsort(-self._lengths(rows), kind="stable")]
+        made = tokenizer.tokens(self.counts, rows, request.seed)
         return made.at_cells(self.cells[rows])
 
+    def _lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        lengths: NDArray[np.int64] = self.counts.indptr[rows + 1] - self.counts.indptr[rows]
+        return lengths
 
-class WindowReader(ABC):
+
+class CellReader(ABC):
     """Read cells by their numbers, which go on from file to file.
 
     Parameters
     ----------
     n_cells
         Number of cells of each file.
-    n_genes
-        Number of genes of the vocabulary.
     """
 
-    def __init__(self, n_cells: NDArray[np.int64], n_genes: int) -> None:
+    def __init__(self, n_cells: NDArray[np.int64]) -> None:
         self._ends = np.cumsum(n_cells)
-        self._n_genes = n_genes
         self._memory = Memory()
 
     @abstractmethod
@@ -68,7 +70,7 @@ class WindowReader(ABC):
         """Return the non-zero counts of cells, by the vocabulary."""
 
     def forget(self) -> None:
-        """Keep no memory for further windows."""
+        """Keep no memory for further buffers."""
         self._memory.forget()
 
     def locate(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -77,15 +79,12 @@ class WindowReader(ABC):
         starts = np.concatenate([[0], self._ends[:-1]])
         return files, cells - starts[files]
 
-    def read(self, plan: WindowPlan, keep_empty: bool) -> Window:
-        """Read a window.
+    def reading_order(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the order in which `gather` takes cells."""
+        return np.arange(len(cells))
 
-        Parameters
-        ----------
-        plan
-            Which cells, and their batches.
-        keep_empty
-            Whether cells without counts in the vocabulary stay in their batches.
+    def read(self, load: LoadRequest) -> Buffer:
+        """Read cells into memory.
 
         Raises
         ------
@@ -94,13 +93,42 @@ class WindowReader(ABC):
         OSError
             A file cannot be read.
         """
-        counts = self.gather(plan.cells)
-        lengths = np.diff(counts.indptr)
-        batches = []
-        order = np.argsort(-lengths, kind="stable") if plan.by_length else np.arange(len(lengths))
-        for batch in plan.batches:
-            rows = order[batch.positions]
-            if not keep_empty:
-                rows = rows[lengths[rows] > 0]
-            batches.append(replace(batch, positions=rows))
-        return Window(counts, plan.cells, self._n_genes, tuple(batches))
+        reading = self.reading_order(load.cells)
+        cells = load.cells[reading]
+        counts = self.gather(cells)
+        if load.by_length:
+            return Buffer(counts, cells, np.argsort(-np.diff(counts.indptr), kind="stable"))
+        order = np.empty_like(reading)
+        order[reading] = np.arange(len(reading))
+        return Buffer(counts, cells, order)
+
+
+class FileTokens:
+    """Batches of tokens of cells that are in files.
+
+    Parameters
+    ----------
+    reader
+        Reads the cells.
+    tokenizer
+        How they become tokens.
+    keep_empty
+        Whether cells without counts in the vocabulary stay in their batches.
+    """
+
+    def __init__(self, reader: CellReader, tokenizer: Tokenizer, keep_empty: bool = False) -> None:
+        self._reader = reader
+        self._tokenizer = tokenizer
+        self._keep_empty = keep_empty
+
+    def read(self, load: LoadRequest) -> Buffer:
+        """Read cells into memory."""
+        return self._reader.read(load)
+
+    def make(self, buffer: Buffer, request: Request) -> TokenBatch:
+        """Make one batch."""
+        return buffer.tokens(request, self._tokenizer, self._keep_empty)
+
+    def forget(self) -> None:
+        """Keep no memory for further buffers."""
+        self._reader.forget()

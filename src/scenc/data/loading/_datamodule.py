@@ -12,10 +12,11 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from scenc._arguments import choose
-from scenc.data.loading._cell_loader import CellLoader
-from scenc.data.loading._read_order import Chunks, OrderedPlan, ShuffledPlan
+from scenc._distributed import rank, world_size
+from scenc.data.loading._buffer import FileTokens
+from scenc.data.loading._loader import BatchLoader
+from scenc.data.loading._read_order import Chunks, FileOrder, FileSampler, ShuffledOrder
 from scenc.data.loading._registry import make_registry
-from scenc.data.loading._samplers import _rank_and_world_size
 from scenc.data.loading._split import ROLES, TRAIN
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from scenc.data.loading._buffer import Window, WindowReader
-    from scenc.data.loading._read_order import Plan, WindowPlan
+    from scenc.data.loading._buffer import Buffer, CellReader
+    from scenc.data.loading._read_order import ReadOrder
+    from scenc.data.loading._samplers import LoadRequest
     from scenc.data.loading._split import Split
-    from scenc.data.tokens import Tokenizer
+    from scenc.data.tokens import TokenBatch, Tokenizer
 
 _BATCH_SIZE = 64
 # Batches whose cells are put in the order of their length, where they are not shuffled.
@@ -62,7 +64,7 @@ class CellModule(LightningDataModule):
     batch_size: int | None
     batch_key: str | None
     labels_key: str | None
-    _reader: WindowReader
+    _reader: CellReader
     _n_cells: NDArray[np.int64]
     _columns: dict[str, pd.Categorical]
     _setup_args: dict[str, Any]
@@ -143,7 +145,7 @@ class CellModule(LightningDataModule):
         """Cut the cells to train on into runs that are read together."""
         return Chunks.of(self._n_cells, self.roles, TRAIN, self._chunk_size)
 
-    def train_dataloader(self, epoch: int = 0) -> CellLoader:
+    def train_dataloader(self, epoch: int = 0) -> BatchLoader[TokenBatch]:
         """Return batches to train on, in a new order at each pass.
 
         Parameters
@@ -153,30 +155,29 @@ class CellModule(LightningDataModule):
         """
         chunks = self.chunks()
 
-        def plan(epoch: int) -> ShuffledPlan:
-            rank, world_size = _rank_and_world_size()
-            return ShuffledPlan(
+        def order(epoch: int) -> ShuffledOrder:
+            return ShuffledOrder(
                 chunks,
                 self._per_batch,
                 self._buffer_size,
                 weights=self._weights,
                 seed=self.seed,
                 epoch=epoch,
-                rank=rank,
-                world_size=world_size,
+                rank=rank(),
+                world_size=world_size(),
             )
 
-        return self._loader(plan, self.tokenizer, epoch=epoch)
+        return self._loader(order, self.tokenizer, epoch=epoch)
 
-    def val_dataloader(self) -> CellLoader | list[CellLoader]:
+    def val_dataloader(self) -> BatchLoader[TokenBatch] | list[BatchLoader[TokenBatch]]:
         """Return batches that choose the best weights, the same at each pass and on each rank."""
         return self.held_out("validation") or []
 
-    def test_dataloader(self) -> CellLoader | list[CellLoader]:
+    def test_dataloader(self) -> BatchLoader[TokenBatch] | list[BatchLoader[TokenBatch]]:
         """Return batches of the cells that are left alone."""
         return self.held_out("test") or []
 
-    def predict_dataloader(self, file: int | None = None) -> CellLoader:
+    def predict_dataloader(self, file: int | None = None) -> BatchLoader[TokenBatch]:
         """Return batches of all cells in the order of the files, nothing masked.
 
         Among those of some batches, cells of like length share one.
@@ -193,9 +194,9 @@ class CellModule(LightningDataModule):
         tokenizer = replace(self.tokenizer, mask_fraction=0.0)
         return self._ordered(np.arange(begin, end), tokenizer, keep_empty=True)
 
-    def read(self, plan: WindowPlan) -> Window:
-        """Read cells into memory; those without counts are left out of their batches."""
-        return self._reader.read(plan, keep_empty=False)
+    def read(self, load: LoadRequest) -> Buffer:
+        """Read cells into memory."""
+        return self._reader.read(load)
 
     def counts(self, cells: NDArray[np.int64]) -> sp.csr_array:
         """Read cells into memory altogether.
@@ -207,7 +208,7 @@ class CellModule(LightningDataModule):
 
         Returns
         -------
-        Cells x genes of the vocabulary, and one column more: all else that counts for the depth.
+        Cells x genes of the vocabulary, and one column more: what else is in the library size.
         """
         blocks = []
         for start in range(0, len(cells), self._buffer_size):
@@ -215,7 +216,8 @@ class CellModule(LightningDataModule):
             shape = len(rows.indptr) - 1, self.n_vars
             known = sp.csr_array((rows.data, rows.indices, rows.indptr), shape)
             summed = np.asarray(known.sum(axis=1, dtype=np.float64)).ravel()
-            others = (summed if rows.depths is None else rows.depths) - summed
+            sizes = summed if rows.library_sizes is None else rows.library_sizes
+            others = sizes - summed
             column = sp.csr_array(others.clip(min=0).astype(np.float32)[:, None])
             blocks.append(sp.hstack([known, column], format="csr"))
         self._reader.forget()
@@ -227,7 +229,7 @@ class CellModule(LightningDataModule):
     def _per_batch(self) -> int:
         return self.batch_size or _BATCH_SIZE
 
-    def held_out(self, split: Split) -> CellLoader | None:
+    def held_out(self, split: Split) -> BatchLoader[TokenBatch] | None:
         """Return batches of the cells of one part, the same at each pass; ``None`` without cells.
 
         Parameters
@@ -240,27 +242,24 @@ class CellModule(LightningDataModule):
 
     def _ordered(
         self, cells: NDArray[np.int64], tokenizer: Tokenizer, keep_empty: bool = False
-    ) -> CellLoader:
+    ) -> BatchLoader[TokenBatch]:
         # Nothing is shuffled here, and more batches beside each other spare no more padding.
         size = min(self._buffer_size, _N_SORTED * self._per_batch)
-        plan = OrderedPlan(cells, self._per_batch, size, seed=self.seed)
-        return self._loader(lambda _: plan, tokenizer, keep_empty=keep_empty)
+        order = FileOrder(cells, self._per_batch, size, seed=self.seed)
+        return self._loader(lambda _: order, tokenizer, keep_empty=keep_empty)
 
     def _loader(
         self,
-        plan: Callable[[int], Plan],
+        order: Callable[[int], ReadOrder],
         tokenizer: Tokenizer,
         *,
         keep_empty: bool = False,
         epoch: int = 0,
-    ) -> CellLoader:
-        return CellLoader(
-            plan,
-            self._reader,
-            tokenizer,
-            keep_empty=keep_empty,
+    ) -> BatchLoader[TokenBatch]:
+        return BatchLoader(
+            FileTokens(self._reader, tokenizer, keep_empty),
+            FileSampler(order, epoch),
             num_workers=self._num_workers,
             prefetch=self._prefetch,
             pin_memory=torch.cuda.is_available(),
-            epoch=epoch,
         )

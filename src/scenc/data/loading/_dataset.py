@@ -1,29 +1,52 @@
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
+from scenc.data.loading._loader import BatchLoader
 from scenc.data.tokens import GeneRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from scenc.data.counts import CountRows
-    from scenc.data.loading._samplers import Request
+    from scenc.data.loading._samplers import BatchSampler, LoadRequest, Request
     from scenc.data.tokens import TokenBatch, Tokenizer
 
-# Threads that make batches, and batches that are made ahead.
-_N_THREADS, _N_AHEAD = 2, 4
+
+class MemoryDataset[B](Dataset[B]):
+    """Counts in memory as the `BatchReader` of a loader: nothing is left to be read."""
+
+    def read(self, load: LoadRequest) -> None:
+        """Read nothing."""
+
+    def make(self, buffer: None, request: Request) -> B:
+        """Make one batch."""
+        return self[request]
+
+    def forget(self) -> None:
+        """Keep everything."""
+
+    def loader(
+        self, requests: BatchSampler, *, num_workers: int = 0, pin_memory: bool = False
+    ) -> BatchLoader[B]:
+        """Return a loader that yields whole batches, one per request.
+
+        Parameters
+        ----------
+        requests
+            Which rows make up each batch, in which order.
+        num_workers
+            Number of processes that make batches; 0: threads do.
+        pin_memory
+            Whether batches are copied to page-locked memory.
+        """
+        return BatchLoader(self, requests, processes=num_workers, pin_memory=pin_memory)
 
 
-class TokenDataset(Dataset["TokenBatch"]):
+class TokenDataset(MemoryDataset["TokenBatch"]):
     """Counts seen as tokens: a request for rows in, a batch of tokens out.
 
     Parameters
@@ -31,7 +54,8 @@ class TokenDataset(Dataset["TokenBatch"]):
     rows
         The counts.
     gene_map
-        Vocabulary index of each column of the counts, -1 where the vocabulary lacks it.
+        Vocabulary index of each column of the counts; `UNKNOWN` or `COUNTED` where the vocabulary
+        lacks it.
     tokenizer
         How rows become tokens.
     subset
@@ -76,86 +100,3 @@ class TokenDataset(Dataset["TokenBatch"]):
         else:
             batch = self._tokenizer(matrix, positions, self._gene_map, request.seed)
         return batch.at_cells(asked)
-
-    def loader(
-        self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
-    ) -> BatchLoader[TokenBatch]:
-        """Return a loader that yields whole batches, one per request."""
-        return batch_loader(self, requests, num_workers, pin_memory)
-
-
-class BatchLoader[B](DataLoader[B]):
-    """A loader of whole batches, one per request, that can go on where another was.
-
-    Without worker processes, threads make some batches ahead; which ones come, and in which order,
-    does not depend on them.
-
-    Parameters
-    ----------
-    dataset
-        Turns requests into batches.
-    requests
-        Which rows make up each batch, in which order.
-    **options
-        Of PyTorch's loader.
-    """
-
-    def __init__(self, dataset: Dataset[B], requests: Sampler[Request], **options: Any) -> None:
-        super().__init__(
-            dataset,
-            sampler=requests,
-            batch_size=None,
-            # PyTorch takes a seed for its workers at each pass; not from the session's generator.
-            generator=torch.Generator(),
-            **options,
-        )
-        self._epoch = self._n_yielded = 0
-
-    def __iter__(self) -> Any:
-        requests: Any = self.sampler
-        self._epoch, self._n_yielded = requests.epoch, requests.first_batch
-        for batch in super().__iter__() if self.num_workers else self._ahead(requests):
-            self._n_yielded += 1
-            yield batch
-
-    def _ahead(self, requests: Sampler[Request]) -> Iterator[B]:
-        pool = ThreadPoolExecutor(_N_THREADS)
-        coming: deque[Future[B]] = deque()
-        try:
-            for request in requests:
-                coming.append(pool.submit(self._make, request))
-                if len(coming) > _N_AHEAD:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _make(self, request: Request) -> B:
-        batch: Any = self.dataset[request]
-        return batch.pin_memory() if self.pin_memory else batch  # type: ignore[no-any-return]
-
-    @property
-    def epoch(self) -> int:
-        """Number of the next epoch."""
-        requests: Any = self.sampler
-        epoch: int = requests.epoch
-        return epoch
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """Epoch of the last pass and number of its batches so far; set: where the next begins."""
-        return self._epoch, self._n_yielded
-
-    @position.setter
-    def position(self, position: tuple[int, int]) -> None:
-        requests: Any = self.sampler
-        requests.epoch, requests.first_batch = position
-        self._epoch, self._n_yielded = position
-
-
-def batch_loader[B](
-    dataset: Dataset[B], requests: Sampler[Request], num_workers: int, pin_memory: bool
-) -> BatchLoader[B]:
-    """Return a loader that yields a dataset's whole batches, one per request."""
-    return BatchLoader(dataset, requests, num_workers=num_workers, pin_memory=pin_memory)

@@ -1,11 +1,25 @@
-"""In which order cells are read, and which of them make up each batch.
+"""In which order cells of files are read, and which of them make up each batch.
 
-Cells are read by chunks, runs of neighbouring cells of one file, since files are slow to read cell
-by cell. An epoch puts the chunks into a random order in which every file is spread evenly. This
-sequence is cut into a few *lanes* of equal length, and each lane into *windows* whose cells are
-shuffled; a batch takes equally many cells of each lane's window. All of it follows from the seed
-and the epoch alone, so that any window can be made by itself, and ranks, which have lanes of their
-own, read no cell of another.
+Cells are read by *chunks*, runs of neighbouring cells of one file, since files are slow to read
+cell by cell. An epoch puts the chunks into a random order in which every file is spread evenly.
+This sequence is cut into a few *lanes* of equal length, and all lanes at the same places into
+*windows*, whose cells are read together (a `LoadRequest`) and shuffled within their lane. A batch
+takes equally many cells of each lane.
+
+    files       aaaaaaaaaa bbbbbb cccc
+    sequence    aa cc aa bb aa | aa bb cc aa bb     chunks of two cells, cut into two lanes
+
+    lane 0      aa cc aa | bb aa
+    lane 1      aa bb cc | aa bb
+                window 0   window 1
+
+    lane 0      ca | aa | ac                        window 0, shuffled within the lanes and cut
+    lane 1      bc | ab | ac                        into batches of four cells
+    batch       0    1    2
+
+All of it follows from the seed and the epoch alone, so that any window can be made by itself: a
+training goes on in the middle of an epoch without reading what it has seen. Ranks have lanes of
+their own and read no cell of another's; a batch of all ranks is that of one process.
 """
 
 from __future__ import annotations
@@ -16,8 +30,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scenc.data.loading._samplers import BatchSampler, LoadRequest, Request
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -25,52 +41,39 @@ if TYPE_CHECKING:
 _N_LANES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPlan:
-    """One batch of a window.
-
-    Attributes
-    ----------
-    positions
-        Which of the window's cells it holds.
-    seed
-        Seed of its draws.
-    """
-
-    positions: NDArray[np.int64]
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class WindowPlan:
-    """Cells to read together, and the batches they make.
-
-    Attributes
-    ----------
-    cells
-        The cells in the order in which they are read, shape ``(n_cells,)``.
-    batches
-        The batches, in order.
-    by_length
-        Whether positions count in the order of the cells' lengths, longest first, so that short
-        cells are not padded to the length of long ones. Otherwise they count in that of `cells`.
-    """
-
-    cells: NDArray[np.int64]
-    batches: tuple[BatchPlan, ...]
-    by_length: bool = False
-
-
-class Plan(ABC):
-    """An order of cells."""
+class ReadOrder(ABC):
+    """In which order the cells of one epoch are read, and which of them make up each batch."""
 
     @abstractmethod
     def __len__(self) -> int:
         """Number of batches."""
 
     @abstractmethod
-    def windows(self, first_batch: int = 0) -> Iterator[WindowPlan]:
-        """Plan one window after the other, the first from a batch on."""
+    def loads(self, first_batch: int = 0) -> Iterator[LoadRequest]:
+        """Ask for one window after the other, the first from a batch on."""
+
+
+class FileSampler(BatchSampler):
+    """Batches of cells that are in files.
+
+    Parameters
+    ----------
+    order
+        Makes the order of an epoch from its number.
+    epoch
+        The next epoch's number.
+    """
+
+    def __init__(self, order: Callable[[int], ReadOrder], epoch: int = 0) -> None:
+        super().__init__(epoch)
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order(self.epoch))
+
+    def loads(self, epoch: int, first_batch: int) -> Iterator[LoadRequest]:
+        """Ask for an epoch's cells, window by window."""
+        return self._order(epoch).loads(first_batch)
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Chunks:
         return start + np.flatnonzero(self.roles[start:stop] == self.role)
 
 
-class ShuffledPlan(Plan):
+class ShuffledOrder(ReadOrder):
     """One epoch in random order.
 
     Every cell is visited once, and at most one cell a lane twice, which makes lanes equally long.
@@ -184,27 +187,27 @@ class ShuffledPlan(Plan):
     def __len__(self) -> int:
         return len(self._seeds)
 
-    def windows(self, first_batch: int = 0) -> Iterator[WindowPlan]:
-        """Plan one window after the other, the first from a batch on."""
+    def loads(self, first_batch: int = 0) -> Iterator[LoadRequest]:
+        """Ask for one window after the other, the first from a batch on."""
         for window in range(first_batch // self._windowed, -(-len(self) // self._windowed)):
             first, last = window * self._windowed, min((window + 1) * self._windowed, len(self))
             cells, orders, n_before = [], [], 0
             for lane in self._lanes:
                 begin = self._begins[lane]
-                own = self._cells(begin + self._cuts[first], begin + self._cuts[last])
+                of_lane = self._cells(begin + self._cuts[first], begin + self._cuts[last])
                 rng = np.random.default_rng([*self._seed, window, lane])
-                orders.append(n_before + rng.permutation(len(own)))
-                cells.append(own)
-                n_before += len(own)
+                orders.append(n_before + rng.permutation(len(of_lane)))
+                cells.append(of_lane)
+                n_before += len(of_lane)
             cuts = self._cuts[first : last + 1] - self._cuts[first]
             batches = tuple(
-                BatchPlan(
+                Request(
                     np.concatenate([order[cuts[k] : cuts[k + 1]] for order in orders]),
                     int(self._seeds[first + k]),
                 )
                 for k in range(max(0, first_batch - first), last - first)
             )
-            yield WindowPlan(np.concatenate(cells), batches)
+            yield LoadRequest(np.concatenate(cells), batches)
 
     def _cells(self, begin: int, end: int) -> NDArray[np.int64]:
         """Return part of the epoch's sequence of cells."""
@@ -214,13 +217,13 @@ class ShuffledPlan(Plan):
             stop = int(self._ends[visit])
             start = int(self._ends[visit - 1]) if visit else 0
             # A visit may be cut short, which drops the chunk's last cells.
-            own = self._chunks.cells(int(self._order[visit]))
-            parts.append(own[begin - start : min(end, stop) - start])
+            chunk = self._chunks.cells(int(self._order[visit]))
+            parts.append(chunk[begin - start : min(end, stop) - start])
             begin, visit = stop, visit + 1
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-class OrderedPlan(Plan):
+class FileOrder(ReadOrder):
     """Cells in the order of their files, by windows in which cells of like length share batches.
 
     Parameters
@@ -246,17 +249,17 @@ class OrderedPlan(Plan):
     def __len__(self) -> int:
         return -(-len(self._cells) // self._batch_size)
 
-    def windows(self, first_batch: int = 0) -> Iterator[WindowPlan]:
-        """Plan one window after the other, the first from a batch on."""
+    def loads(self, first_batch: int = 0) -> Iterator[LoadRequest]:
+        """Ask for one window after the other, the first from a batch on."""
         step = self._windowed
         for first in range(first_batch // step * step, len(self), step):
             low = first * self._batch_size
             cells = self._cells[low : low + step * self._batch_size]
             positions = np.arange(len(cells))
             starts = range(0, len(cells), self._batch_size)
-            batches = [BatchPlan(positions[k : k + self._batch_size], self._seed) for k in starts]
+            batches = [Request(positions[k : k + self._batch_size], self._seed) for k in starts]
             left = tuple(batches[max(0, first_batch - first) :])
-            yield WindowPlan(cells, left, by_length=True)
+            yield LoadRequest(cells, left, by_length=True)
 
 
 def lanes(cells_per_batch: int, world_size: int) -> int:
@@ -277,11 +280,11 @@ def _sequence(
     """Order the visits of an epoch: the chunk of each, and how many of its cells are visited."""
     visits, sizes, keys = [], [], []
     for file, wanted in enumerate(_visits_of_files(chunks, weights)):
-        own = np.flatnonzero(chunks.files == file)
+        of_file = np.flatnonzero(chunks.files == file)
         if not wanted:
             continue
-        n_passes = -(-wanted // int(chunks.sizes[own].sum()))
-        order = np.concatenate([rng.permutation(own) for _ in range(n_passes)])
+        n_passes = -(-wanted // int(chunks.sizes[of_file].sum()))
+        order = np.concatenate([rng.permutation(of_file) for _ in range(n_passes)])
         size = chunks.sizes[order]
         before = np.cumsum(size) - size
         order, size, before = (part[before < wanted] for part in (order, size, before))

@@ -1,19 +1,29 @@
-"""Which cells make up each batch: requests that a dataset turns into tokens."""
+"""Which cells make up each batch, and which of them are read together.
+
+A sampler goes through the cells epoch by epoch. What it asks for is a `LoadRequest`: cells to read
+at once, and the batches to make of them, each a `Request`. Counts in memory are one load that holds
+all batches of an epoch; files are read load by load (`_read_order`).
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch.distributed as dist
 from torch.utils.data import Sampler
 
+from scenc._distributed import rank, world_size
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
+
+# What is asked for where counts are in memory already.
+_NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,62 @@ class Request:
     n_repeated: int = 0
 
 
-class ShuffledRequests(Sampler[Request]):
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """Cells to read together, and the batches to make of them.
+
+    Attributes
+    ----------
+    cells
+        The cells in the order in which they are read, shape ``(n_cells,)``; rows of `batches` are
+        positions among them. Nothing is read where counts are in memory: rows are those of the
+        counts.
+    batches
+        The batches, in order.
+    by_length
+        Whether positions count in the order of the cells' lengths, longest first, so that short
+        cells are not padded to the length of long ones. Otherwise they count in that of `cells`.
+    """
+
+    cells: NDArray[np.int64]
+    batches: Iterable[Request]
+    by_length: bool = False
+
+
+class BatchSampler(Sampler[Request]):
+    """Batches of one epoch after the other, from any batch on.
+
+    Attributes
+    ----------
+    epoch
+        The next epoch's number. It counts up with each pass.
+    first_batch
+        Batch that the next pass begins with, and that pass only.
+    """
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch, self.first_batch = epoch, 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of batches of an epoch."""
+
+    @abstractmethod
+    def loads(self, epoch: int, first_batch: int) -> Iterator[LoadRequest]:
+        """Ask for the cells of an epoch's batches, the first from a batch on."""
+
+    def start(self) -> Iterator[LoadRequest]:
+        """Begin the next pass."""
+        epoch, first_batch = self.epoch, self.first_batch
+        self.epoch, self.first_batch = epoch + 1, 0
+        return self.loads(epoch, first_batch)
+
+    def __iter__(self) -> Iterator[Request]:
+        for load in self.start():
+            yield from load.batches
+
+
+class ShuffledRequests(BatchSampler):
     """Batches in a new order each epoch, drawn anew at each visit, shared out over ranks.
 
     The order depends on the seed and the epoch only. Under distributed training every rank takes
@@ -63,29 +128,27 @@ class ShuffledRequests(Sampler[Request]):
     def __init__(
         self, rows: NDArray[np.int64], batch_size: int, *, seed: int = 0, epoch: int = 0
     ) -> None:
-        self.first_batch = 0
+        super().__init__(epoch)
         self._rows = np.asarray(rows, dtype=np.int64)
         self._batch_size = batch_size
         self._seed = seed
-        self.epoch = epoch
 
     def __len__(self) -> int:
-        _, world_size = _rank_and_world_size()
-        return -(-len(self._rows) // (self._batch_size * world_size))
+        return -(-len(self._rows) // (self._batch_size * world_size()))
 
-    def __iter__(self) -> Iterator[Request]:
-        rank, world_size = _rank_and_world_size()
-        rng = np.random.default_rng([self._seed, self.epoch])
+    def loads(self, epoch: int, first_batch: int) -> Iterator[LoadRequest]:
+        """Ask for an epoch's batches."""
+        yield LoadRequest(_NOTHING, islice(self._batches(epoch), first_batch, None))
+
+    def _batches(self, epoch: int) -> Iterator[Request]:
+        rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(self._rows)
         seeds = rng.integers(0, 2**63, size=len(self))
-        first, self.first_batch = self.first_batch, 0
-        self.epoch += 1
-        batches = zip(seeds, np.array_split(order, len(self)), strict=True)
-        for seed, cells in islice(batches, first, None):
-            yield _share(cells, int(seed), rank, world_size)
+        for seed, rows in zip(seeds, np.array_split(order, len(self)), strict=True):
+            yield _share(rows, int(seed), rank(), world_size())
 
 
-class OrderedRequests(Sampler[Request]):
+class OrderedRequests(BatchSampler):
     """Batches in a fixed order with one fixed seed: validation and inference.
 
     Within windows of some batches, cells are sorted by their number of tokens, so that short cells
@@ -118,7 +181,7 @@ class OrderedRequests(Sampler[Request]):
         window: int = 32,
         shared: bool = False,
     ) -> None:
-        self.epoch = self.first_batch = 0  # every pass is the same, and whole
+        super().__init__()
         self._rows = np.asarray(rows, dtype=np.int64)
         self._batch_size = batch_size
         self._seed = seed
@@ -127,33 +190,31 @@ class OrderedRequests(Sampler[Request]):
         self._shared = shared
 
     def __len__(self) -> int:
-        _, world_size = self._sharing()
-        return -(-len(self._rows) // (self._batch_size * world_size))
+        _, n_ranks = self._sharing()
+        return -(-len(self._rows) // (self._batch_size * n_ranks))
 
-    def __iter__(self) -> Iterator[Request]:
-        rank, world_size = self._sharing()
-        size = self._batch_size * world_size
+    def loads(self, epoch: int, first_batch: int) -> Iterator[LoadRequest]:
+        """Ask for the batches, the same in each epoch."""
+        yield LoadRequest(_NOTHING, islice(self._batches(), first_batch, None))
+
+    def _batches(self) -> Iterator[Request]:
+        mine, n_ranks = self._sharing()
+        size = self._batch_size * n_ranks
         for start in range(0, len(self._rows), self._window * size):
             rows = self._rows[start : start + self._window * size]
             if self._lengths is not None:
                 lengths = self._lengths[start : start + self._window * size]
                 rows = rows[np.argsort(-lengths, kind="stable")]
             for first in range(0, len(rows), size):
-                yield _share(rows[first : first + size], self._seed, rank, world_size)
+                yield _share(rows[first : first + size], self._seed, mine, n_ranks)
 
     def _sharing(self) -> tuple[int, int]:
-        return _rank_and_world_size() if self._shared else (0, 1)
+        return (rank(), world_size()) if self._shared else (0, 1)
 
 
-def _share(rows: NDArray[np.int64], seed: int, rank: int, world_size: int) -> Request:
+def _share(rows: NDArray[np.int64], seed: int, rank: int, n_ranks: int) -> Request:
     """Return a rank's share of a batch; equal shares keep the ranks in step."""
-    share = -(-len(rows) // world_size)
-    # At most world_size - 1 rows stand twice, each as the last of a rank.
-    mine = np.resize(rows, share * world_size)[rank::world_size]
-    return Request(mine, seed, share - len(rows[rank::world_size]))
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+    share = -(-len(rows) // n_ranks)
+    # At most n_ranks - 1 rows stand twice, each as the last of a rank.
+    mine = np.resize(rows, share * n_ranks)[rank::n_ranks]
+    return Request(mine, seed, share - len(rows[rank::n_ranks]))

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scenc.data.loading import WindowReader
+from scenc.data.loading import CellReader
 from scenc.data.tokens import NO_ROWS, GeneRows, Joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-
-    from scenc.data.loading import Window, WindowPlan
 
 
 def annbatch() -> Any:
@@ -58,7 +55,7 @@ def fast_codecs() -> Iterator[None]:
         yield
 
 
-class StoreReader(WindowReader):
+class StoreReader(CellReader):
     """Read cells of a store through annbatch.
 
     Parameters
@@ -80,23 +77,16 @@ class StoreReader(WindowReader):
         gene_map: NDArray[np.int64],
         n_genes: int,
     ) -> None:
-        super().__init__(n_cells, n_genes)
+        super().__init__(n_cells)
         self._gene_map = gene_map.astype(np.int32)
         self._as_stored = np.array_equal(gene_map, np.arange(n_genes))
         with quiet():
             self._loader = _loader(groups)
 
-    def read(self, plan: WindowPlan, keep_empty: bool) -> Window:
-        """Read a window, cells of one data set beside each other: so annbatch reads them."""
-        files, _ = self.locate(plan.cells)
-        order = np.argsort(files, kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        batches = tuple(
-            batch if plan.by_length else replace(batch, positions=place[batch.positions])
-            for batch in plan.batches
-        )
-        return super().read(replace(plan, cells=plan.cells[order], batches=batches), keep_empty)
+    def reading_order(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Put cells of one data set beside each other: so annbatch reads them."""
+        files, _ = self.locate(cells)
+        return np.argsort(files, kind="stable")
 
     def gather(self, cells: NDArray[np.int64]) -> GeneRows:
         """Return the non-zero counts of cells, in the order of their data sets."""

@@ -13,7 +13,7 @@ from anndata import AnnData
 from tqdm.auto import tqdm
 
 from scenc.data.files import CellFiles
-from scenc.data.loading import SPLITS, OrderedPlan, ShuffledPlan
+from scenc.data.loading import SPLITS, FileOrder, ShuffledOrder
 from scenc.data.store._annbatch import annbatch, quiet
 from scenc.io._atomic import atomic_folder
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-    from scenc.data.loading import Plan, Split, WindowPlan
+    from scenc.data.loading import LoadRequest, ReadOrder, Split
 
 FORMAT, VERSION = "scenc-store", 1
 CARD = "scenc.json"
@@ -140,13 +140,13 @@ class _Writer:
         """Write one part as a collection; return the number of cells of each data set."""
         import zarr
 
-        plan = self._plan(split)
-        if not len(plan):
+        order = self._order(split)
+        if not len(order):
             return []
         group = zarr.open_group(self._out / split, mode="w", zarr_format=3)
         sizes = []
-        for number, planned in enumerate(plan.windows()):
-            adata = self._read(planned)
+        for number, load in enumerate(order.loads()):
+            adata = self._read(load)
             with quiet():
                 annbatch().write_sharded(
                     group,
@@ -160,18 +160,18 @@ class _Writer:
         group.attrs.update(COLLECTION)
         return sizes
 
-    def _plan(self, split: Split) -> Plan:
+    def _order(self, split: Split) -> ReadOrder:
         cells = self._cells
         if split != "train":
-            return OrderedPlan(cells.cells_of(split), self._size, self._size)
+            return FileOrder(cells.cells_of(split), self._size, self._size)
         # Batches of one cell have one lane, in which no cell stands twice.
-        return ShuffledPlan(cells.chunks(), 1, self._size, seed=cells.seed)
+        return ShuffledOrder(cells.chunks(), 1, self._size, seed=cells.seed)
 
-    def _read(self, planned: WindowPlan) -> AnnData:
-        """Read a window into an AnnData, its cells in the order of the batches."""
-        window = self._cells.read(planned)
-        rows = np.concatenate([batch.positions for batch in window.batches])
-        cells = window.cells[rows]
+    def _read(self, load: LoadRequest) -> AnnData:
+        """Read cells into an AnnData, in the order of the batches."""
+        buffer = self._cells.read(load)
+        rows = np.concatenate([buffer.rows_of(batch, keep_empty=False) for batch in load.batches])
+        cells = buffer.cells[rows]
         files, in_file = self._cells.locate(cells)
         obs = pd.DataFrame(
             {
@@ -181,10 +181,10 @@ class _Writer:
             },
             index=np.char.add(np.char.add(files.astype(str), ":"), in_file.astype(str)),
         )
-        counts = window.counts
+        counts = buffer.counts
         matrix = sp.csr_matrix(
             (counts.data, counts.indices, counts.indptr),
-            (len(window.cells), len(self._cells.vocabulary)),
+            (len(buffer.cells), len(self._cells.vocabulary)),
         )[rows]
         matrix.sort_indices()
         return AnnData(matrix, obs, pd.DataFrame(index=self._cells.vocabulary))

@@ -116,7 +116,7 @@ class CellStore(CellModule):
         genes
             The genes.
         counted
-            Further genes, which count for a cell's depth only.
+            Further genes, which count in a cell's library size only.
 
         Raises
         ------

@@ -18,8 +18,19 @@ class TokenBatch:
 
     Counts are small integers, so a cell holds few distinct ones: each distinct (cell, count) pair
     is stored once and tokens point to it. An expression encoder runs on the distinct values only.
-    What tokens point with has 32 bits: half as much as PyTorch's usual 64 to write, pin and send to
-    a GPU.
+    Two cells, of five and three tokens::
+
+                       masked  |  not masked  |  padding
+        genes          71  12  |   5  40   3
+                       12      |   5  71      |  0   0
+        value_index     0   1  |   1   0   2
+                        3      |   4   3      |  0   0
+
+        counts          1   2   7  |  1   4        of the first cell, of the second
+        normalized     log(1 + count / library size * target_sum) of each of these
+
+    Masked tokens stand first, so that the decoder sees the first ``max_masked`` columns only.
+    Indices have 32 bits: half as much as PyTorch's usual 64 to write, pin and send to a GPU.
 
     Attributes
     ----------
@@ -41,17 +52,16 @@ class TokenBatch:
         Number of masked tokens of each cell, shape ``(n_cells,)``. Masked tokens stand first.
     cells
         Row of each cell in its source, shape ``(n_cells,)``.
-    depths
-        Sum of each cell's counts that eq. 2 divides by, shape ``(n_cells,)``.
     totals
-        Sum of x~ over the cell's genes of the vocabulary, kept as tokens or not, ``(n_cells,)``;
+        Sum of normalised expression x~ over all genes of the cell that are in the vocabulary, also
+        those beyond `Tokenizer.context`, shape ``(n_cells,)``; needed by ``pooling="expression"``,
         ``None`` if not asked for.
     is_padded
         Whether any cell is shorter than ``n_tokens``: without padding attention needs no mask.
     max_masked
         The largest of ``n_masked``.
-    parts
-        First cell, end and length of the longest cell of each part: runs of cells of similar
+    length_buckets
+        First cell, end, and length of the longest cell of each bucket: runs of cells of similar
         length, which the network takes one after the other to spare most of the padding.
     """
 
@@ -63,11 +73,10 @@ class TokenBatch:
     lengths: torch.Tensor
     n_masked: torch.Tensor
     cells: torch.Tensor
-    depths: torch.Tensor
     totals: torch.Tensor | None
     is_padded: bool
     max_masked: int
-    parts: tuple[tuple[int, int, int], ...]
+    length_buckets: tuple[tuple[int, int, int], ...]
 
     @property
     def n_cells(self) -> int:

@@ -1,4 +1,4 @@
-"""Counts over one vocabulary, whatever the columns that they come from."""
+"""Counts over one vocabulary, whichever columns they come from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from scenc.data.tokens._memory import Memory
 
-# What a column is that is no gene of the vocabulary: left out altogether, or counted for the depth.
+# Values of a gene map at columns that are no gene of the vocabulary: left out altogether, or no
+# tokens and yet counted in the library size.
 UNKNOWN, COUNTED = -1, -2
 
 
@@ -22,15 +23,14 @@ class GeneRows(NamedTuple):
 
     These are the arrays of a CSR matrix, without scipy's wish to make them all of one type.
 
-    Depths are sums of the cells' counts, also of genes that the matrix lacks but that count for
-    them, shape ``(n_cells,)``; ``None``: there are no such genes, so that they are those of the
-    rows.
+    A library size is the sum of a cell's counts, also of genes that the matrix lacks but that are
+    `COUNTED`, shape ``(n_cells,)``; ``None``: there are no such genes, the rows' sums are meant.
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[Any]
     data: NDArray[Any]
-    depths: NDArray[np.float64] | None
+    library_sizes: NDArray[np.float64] | None
 
 
 NO_ROWS = GeneRows(
@@ -39,7 +39,7 @@ NO_ROWS = GeneRows(
 
 
 class Joined:
-    """Rows over one vocabulary, put one after the other into memory that is taken once.
+    """Rows over one vocabulary, put one after the other into arrays that are allocated once.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Joined:
         self._genes = memory.take(room, np.int32)
         self._values = memory.take(room, np.float32)
         self._indptr = np.zeros(n_rows + 1, np.int64)
-        self._depths = np.zeros(n_rows)
+        self._library_sizes = np.zeros(n_rows)
         self._n_rows = 0
 
     def add(
@@ -80,7 +80,7 @@ class Joined:
             self._values = np.concatenate([self._values, np.empty(room, np.float32)])
         good: bool = _keep_known(
             indptr, indices, values, rows, gene_map, self._genes, self._values,
-            self._indptr[self._n_rows : end + 1], self._depths[self._n_rows : end],
+            self._indptr[self._n_rows : end + 1], self._library_sizes[self._n_rows : end],
         )  # fmt: skip
         self._n_rows = end
         return good
@@ -88,18 +88,18 @@ class Joined:
     def rows(self) -> GeneRows:
         """Return what has been put in."""
         n = self._indptr[self._n_rows]
-        return GeneRows(self._indptr, self._genes[:n], self._values[:n], self._depths)
+        return GeneRows(self._indptr, self._genes[:n], self._values[:n], self._library_sizes)
 
 
 @njit(cache=True, nogil=True)
 def _keep_known(  # type: ignore[no-untyped-def]
-    indptr, indices, values, rows, gene_map, genes, kept, ends, depths
+    indptr, indices, values, rows, gene_map, genes, kept, ends, library_sizes
 ):
     """Copy what is known of rows, from where `ends` begins; say whether all columns exist."""
     n = ends[0]
     for i in range(len(rows)):
         start, stop = indptr[rows[i]], indptr[rows[i] + 1]
-        n_known, depths[i] = copy_known(
+        n_known, library_sizes[i] = copy_known(
             indices[start:stop], values[start:stop], gene_map, genes[n:], kept[n:]
         )
         if n_known < 0:
@@ -120,27 +120,28 @@ def copy_known(  # type: ignore[no-untyped-def]
     columns, values
         The row.
     gene_map
-        What each column is.
+        Vocabulary index of each column, `UNKNOWN` or `COUNTED`.
     genes, kept
         Where genes and their values are written, with room for as many as there are columns.
 
     Returns
     -------
     The number of non-zero genes of the vocabulary, -1 if there are columns that do not exist, and
-    the cell's depth.
+    the cell's library size.
     """
     n = len(columns)
     if not _translate(columns, gene_map, genes[:n]):
         return -1, 0.0
     copy(values, kept)
-    n_known, depth = _add_up(genes[:n], kept[:n])
+    n_known, library_size = _add_up(genes[:n], kept[:n])
     if n_known < n:
+        # Written everywhere and moved on from what is kept only: no branch that chance decides.
         place = 0
         for j in range(n):
             gene, value = genes[j], kept[j]
             genes[place], kept[place] = gene, value
             place += (gene >= 0) & (value != 0)
-    return n_known, depth
+    return n_known, library_size
 
 
 # Each loop does one simple thing, so that compilers turn it into vector instructions: together
@@ -165,12 +166,12 @@ def _translate(columns, gene_map, genes):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
 def _add_up(genes, values):  # type: ignore[no-untyped-def]
-    """Count the non-zero genes of the vocabulary, and sum up what counts for the depth."""
-    depth, n_known = 0.0, 0
+    """Count the non-zero genes of the vocabulary, and sum up the library size."""
+    library_size, n_known = 0.0, 0
     for j in range(len(genes)):
-        depth += np.float64(values[j]) if genes[j] != UNKNOWN else 0.0
+        library_size += np.float64(values[j]) if genes[j] != UNKNOWN else 0.0
         n_known += (genes[j] >= 0) & (values[j] != 0)
-    return n_known, depth
+    return n_known, library_size
 
 
 def as_type(values: NDArray[Any], room: NDArray[Any]) -> NDArray[Any]:

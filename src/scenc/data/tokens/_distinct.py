@@ -1,4 +1,9 @@
-"""The distinct counts of a cell, which are few: what is worked out of each is worked out once."""
+"""The distinct counts of a cell, which are few: logarithms and bins are worked out once for each.
+
+A *slot* stands for one distinct count. A small whole count is its own slot, so that a cell's
+distinct counts are found, in ascending order, by marking slots and walking over them: no sort, no
+hash table. Large and fractional counts are rare; each gets a slot behind these, by its position.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ def slots_of(counts, slots):  # type: ignore[no-untyped-def]
     """
     largest = np.int32(0)
     for i in range(len(counts)):
-        # What is no count must not become a place either.
+        # Negative values and NaN must not become an index.
         slot = np.int32(counts[i]) if 0 <= counts[i] < N_SLOTS else np.int32(0)
         slots[i] = slot if np.float32(slot) == counts[i] else np.int32(N_SLOTS + i)
         largest = max(largest, slots[i])

@@ -2,10 +2,15 @@
 
 Every gene of a cell gets a 29-bit key, hashed from the seed, the gene and a digest of the whole
 cell. The genes with the smallest keys are drawn, and those with the smallest of these are masked;
-of equal keys, which are rare, the one of the smaller gene is the smaller. The draws are therefore
-uniform and without replacement, and they are the same whatever the position of the cell, the cells
+of equal keys, which are rare, that of the smaller gene counts as smaller. The draws are therefore
+uniform and without replacement, and they do not depend on the position of the cell, the cells
 beside it, the order of its genes, the batch size or the number of workers. Training passes a new
 seed at each visit.
+
+    keys    0 ......... limit ............ end ......... 2^31
+            masked      kept, not masked   left out
+
+Nothing is sorted: both limits are found by counting the keys below a few guesses (`find_limit`).
 
 Loops are written so that compilers turn most of them into vector instructions: numbers of 32 bits
 where they suffice, no calls that are not inlined, no branches that chance decides. Numba makes 64

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Most cells have no more distinct counts than this.
 _FEW_VALUES = 32
-# A part of a batch has at least this many cells, and padding of at most about this share.
-_MIN_PART, _SHRINK = 16, 0.8
+# A bucket has at least this many cells, and ends where cells are shorter than this share of it.
+_MIN_BUCKET, _SHRINK = 16, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Tokenizer:
     context
         Largest number of genes a cell keeps; ``None`` keeps all of them.
     target_sum
-        c_norm of eq. 2: x~ = log(1 + x / sum(x) * target_sum), the sum over the cell's genes of the
-        vocabulary, and those that count for the depth only.
+        c_norm of eq. 2: x~ = log(1 + x / library size * target_sum). The library size is the sum of
+        the cell's counts of genes of the vocabulary, and of those that are `COUNTED`.
     mask_fraction
         Share of a cell's tokens to mask. A cell with any token has at least one masked, unless the
         share is 0.
@@ -45,7 +45,7 @@ class Tokenizer:
         Which genes a cell with more than `context` keeps: a uniform draw (``"random"``) or the
         highest counts, ties broken at random (``"top"``).
     totals
-        Whether to sum up each cell's x~, which pooling by expression needs.
+        Whether to sum up each cell's x~, needed by ``pooling="expression"``.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class Tokenizer:
             Rows to read, shape ``(n_cells,)``.
         gene_map
             Vocabulary index of each column, `UNKNOWN` where the vocabulary lacks it, `COUNTED`
-            where the column counts for the depth nevertheless; shape ``(n_genes,)``.
+            where the column counts in the library size nevertheless; shape ``(n_genes,)``.
         seed
             Seed of the draw and of the mask.
 
@@ -101,8 +101,8 @@ class Tokenizer:
         IndexError
             It does not have the rows.
         """
-        own = counts.indptr, counts.indices, counts.data
-        made = self._make(*own, np.zeros(0), gene_map, False, rows, seed)
+        arrays = counts.indptr, counts.indices, counts.data
+        made = self._make(*arrays, np.zeros(0), gene_map, False, rows, seed)
         if made is None:
             raise ValueError(f"Counts have columns beyond the {len(gene_map)} that there are.")
         return made
@@ -119,8 +119,8 @@ class Tokenizer:
         seed
             Seed of the draw and of the mask.
         """
-        depths = np.zeros(0) if counts.depths is None else counts.depths
-        made = self._make(*counts[:3], depths, np.zeros(0, np.int64), True, rows, seed)
+        sizes = np.zeros(0) if counts.library_sizes is None else counts.library_sizes
+        made = self._make(*counts[:3], sizes, np.zeros(0, np.int64), True, rows, seed)
         assert made is not None
         return made
 
@@ -129,7 +129,7 @@ class Tokenizer:
         indptr: NDArray[Any],
         indices: NDArray[Any],
         data: NDArray[Any],
-        depths: NDArray[np.float64],
+        library_sizes: NDArray[np.float64],
         gene_map: NDArray[np.int64],
         as_stored: bool,
         rows: NDArray[np.int64],
@@ -143,7 +143,7 @@ class Tokenizer:
             indptr,
             indices,
             data,
-            depths,
+            library_sizes,
             gene_map,
             as_stored,
             rows,
@@ -155,7 +155,7 @@ class Tokenizer:
             self.totals,
             np.uint64(seed % 2**64),
         )
-        good, genes, value_index, normalized, raw, bins, lengths, n_masked, summed, totals = out
+        good, genes, value_index, normalized, raw, bins, lengths, n_masked, totals = out
         if not good:
             return None
         return TokenBatch(
@@ -167,24 +167,23 @@ class Tokenizer:
             lengths=torch.from_numpy(lengths),
             n_masked=torch.from_numpy(n_masked),
             cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
-            depths=torch.from_numpy(summed),
             totals=torch.from_numpy(totals) if self.totals else None,
             is_padded=bool((lengths < genes.shape[1]).any()),
             max_masked=int(n_masked.max(initial=0)),
-            parts=_parts(lengths),
+            length_buckets=_length_buckets(lengths),
         )
 
 
-def _parts(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
-    """Cut a batch where cells have become much shorter than the part they are in is wide."""
-    parts: list[tuple[int, int, int]] = []
+def _length_buckets(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
+    """Cut a batch where cells have become much shorter than the widest of their bucket."""
+    buckets: list[tuple[int, int, int]] = []
     start, width = 0, 1
     for cell, length in enumerate(lengths.tolist()):
-        if cell - start >= _MIN_PART and length < _SHRINK * width:
-            parts.append((start, cell, width))
+        if cell - start >= _MIN_BUCKET and length < _SHRINK * width:
+            buckets.append((start, cell, width))
             start, width = cell, 1
         width = max(width, length)
-    return (*parts, (start, len(lengths), width))
+    return (*buckets, (start, len(lengths), width))
 
 
 @njit(cache=True, nogil=True)
@@ -192,7 +191,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     indptr,
     indices,
     data,
-    depths,
+    library_sizes,
     gene_map,
     as_stored,
     rows,
@@ -209,16 +208,15 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     most = np.int64(1)
     for row in rows:
         most = max(most, np.int64(indptr[row + 1] - indptr[row]))
-    # Some of these may be of genes that are not known: then the batch is cut at the end.
+    # Rows may hold zeros and unknown genes: then the batch is cut to its width at the end.
     room = min(most, np.int64(context))
     # One array and not two: a block of this size is kept by malloc for the next batch, where taking
     # smaller ones from the system anew takes as long as all else.
-    size = n_cells * room + 1
-    tokens = np.empty(2 * size, np.int32)
-    genes, value_index = tokens[:size], tokens[size:]
+    n_tokens = n_cells * room + 1
+    tokens = np.empty(2 * n_tokens, np.int32)
+    genes, value_index = tokens[:n_tokens], tokens[n_tokens:]
     lengths = np.zeros(n_cells, np.int64)
     n_masked = np.zeros(n_cells, np.int64)
-    summed = np.zeros(n_cells, np.float32)
     totals = np.zeros(n_cells, np.float32)
 
     # Value 0 exists in any batch, so that padding has something to point to.
@@ -227,6 +225,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     scales = np.zeros(len(values), np.float64)
     bins = np.zeros(len(values) if n_bins else 1, np.int64)
 
+    # Room for one cell at a time.
     cell_genes = np.empty(most, np.int32)
     cell_counts = np.empty(most, np.float32)
     keys = np.empty(most, np.int32)
@@ -238,55 +237,58 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         start, stop = indptr[rows[cell]], indptr[rows[cell] + 1]
         if as_stored:
             n = stop - start
-            own_genes = as_type(indices[start:stop], cell_genes)
-            own_counts = as_type(data[start:stop], cell_counts)
-            depth = depths[rows[cell]] if len(depths) else add(own_counts)
+            row_genes = as_type(indices[start:stop], cell_genes)
+            row_counts = as_type(data[start:stop], cell_counts)
+            size = library_sizes[rows[cell]] if len(library_sizes) else add(row_counts)
         else:
-            n, depth = copy_known(
+            n, size = copy_known(
                 indices[start:stop], data[start:stop], gene_map, cell_genes, cell_counts
             )
             if n < 0:
                 good = False
                 break
-            own_genes, own_counts = cell_genes[:n], cell_counts[:n]
+            row_genes, row_counts = cell_genes[:n], cell_counts[:n]
         kept = min(n, context)
-        lengths[cell], summed[cell] = kept, depth
+        lengths[cell] = kept
         begin, end = cell * room, (cell + 1) * room
         genes[begin + kept : end] = 0
         value_index[begin + kept : end] = 0
         if n == 0:
             continue
-        own_keys = keys[:n]
-        n_slots = slots_of(own_counts, slots)
-        scale = target_sum / depth
+        row_keys = keys[:n]
+        n_slots = slots_of(row_counts, slots)
+        scale = target_sum / size
         if with_totals:
-            totals[cell] = log_sum(own_counts, slots[:n], n_slots, scale)
-        edges = quantile_edges(own_counts, n_bins)
+            totals[cell] = log_sum(row_counts, slots[:n], n_slots, scale)
+        edges = quantile_edges(row_counts, n_bins)
         if mask_fraction > 0:
             n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))
 
+        # The genes with the smallest keys are kept, those with the smallest of these are masked and
+        # stand first. Where nothing is to be chosen, genes stay in the order of the row.
         drawn = 0 < n_masked[cell] < kept
         if kept < n or drawn:
-            random_keys(own_genes, digest(own_genes, own_counts), seed, own_keys)
+            random_keys(row_genes, digest(row_genes, row_counts), seed, row_keys)
             if kept < n and top:
-                keep_top(own_keys, own_genes, own_counts, kept)
-            last = find_limit(own_keys, own_genes, kept, 2) if kept < n else np.int32(END)
+                keep_top(row_keys, row_genes, row_counts, kept)
+            last = find_limit(row_keys, row_genes, kept, 2) if kept < n else np.int32(END)
             n_first = n_masked[cell] if drawn else 0
-            limit = find_limit(own_keys, own_genes, n_first, 1) if drawn else np.int32(0)
+            limit = find_limit(row_keys, row_genes, n_first, 1) if drawn else np.int32(0)
             place(
-                own_keys, limit, last, n_first, own_genes, slots,
+                row_keys, limit, last, n_first, row_genes, slots,
                 genes[begin : end + 1], value_index[begin : end + 1],
             )  # fmt: skip
         else:
-            copy(own_genes, genes[begin:])
+            copy(row_genes, genes[begin:])
             copy(slots[:n], value_index[begin:])
 
         if n_values + n > len(values):
             values, scales = _doubled(values), _doubled(scales)
             bins = _doubled(bins) if n_bins else bins
+        # So far tokens hold slots; they get the positions of their values in the batch.
         before = n_values
         n_values = number_values(
-            own_counts, n_slots, value_index[begin : begin + kept], numbers, values, before
+            row_counts, n_slots, value_index[begin : begin + kept], numbers, values, before
         )
         scales[before:n_values] = scale
         if n_bins:
@@ -309,7 +311,6 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         bins[:n_values].copy(),
         lengths,
         n_masked,
-        summed,
         totals,
     )
 

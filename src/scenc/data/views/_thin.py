@@ -1,7 +1,8 @@
-"""Cells as they would be if sequenced less deeply, from draws of each cell's own.
+"""Cells as they would be if sequenced less deeply.
 
-Draws follow from a seed and a number of the cell alone, whatever the cells beside it: a batch that
-the ranks of distributed training share is the batch that one process sees.
+Each molecule that was counted stays with a probability of its cell: a count becomes a binomial
+draw. Draws follow from a seed and a number of the cell alone, not from the cells beside it: a batch
+that the ranks of distributed training share is the batch that one process sees.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def thin(counts: Csr, share: NDArray[np.float64], seed: int, rows: NDArray[np.in
     seed
         Seed of the draws.
     rows
-        A number of each cell, which the draws follow from too, shape ``(n_cells,)``.
+        Number of each cell, which the draws depend on too, shape ``(n_cells,)``.
 
     Returns
     -------
@@ -83,10 +84,12 @@ def _thin(indptr, data, share, seed, rows, kept):  # type: ignore[no-untyped-def
     for cell in range(len(rows)):
         state = mix(mix(seed) ^ rows[cell])
         p = share[cell]
+        # A molecule stays if its 32 random bits are below this.
         below = np.uint64(p * 2.0**32)
         for j in range(indptr[cell], indptr[cell + 1]):
             count = int(np.rint(data[j]))
             if count > _MOST_DRAWN:
+                # Two uniform numbers make a normal one (Box and Muller).
                 state += _STEP
                 first = mix(state)
                 state += _STEP

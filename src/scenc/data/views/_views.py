@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from scenc.data.loading import batch_loader
+from scenc.data.loading import MemoryDataset
 from scenc.data.views._thin import thin, uniforms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch.utils.data import Sampler
 
     from scenc.data.counts import CountRows
-    from scenc.data.loading import BatchLoader, Request
+    from scenc.data.loading import Request
     from scenc.data.tokens import TokenBatch, Tokenizer
 
 
@@ -105,7 +103,7 @@ class ViewBatch:
         return replace(self, **parts)
 
 
-class ViewDataset(Dataset[ViewBatch]):
+class ViewDataset(MemoryDataset[ViewBatch]):
     """A request for rows in, two views of them out; the request's seed determines all draws.
 
     Each pair's draws follow from the seed and its first row, whatever the pairs beside it: a batch
@@ -116,7 +114,8 @@ class ViewDataset(Dataset[ViewBatch]):
     rows
         The counts.
     gene_map
-        Vocabulary index of each column of the counts, -1 where the vocabulary lacks it.
+        Vocabulary index of each column of the counts; `UNKNOWN` or `COUNTED` where the vocabulary
+        lacks it.
     tokenizer
         How a view becomes tokens.
     neighborhoods
@@ -179,9 +178,3 @@ class ViewDataset(Dataset[ViewBatch]):
         lengths = np.diff(thinned.indptr)
         order = np.argsort(-lengths, kind="stable")
         return self._tokenizer(thinned, order, self._gene_map, seed)
-
-    def loader(
-        self, requests: Sampler[Request], *, num_workers: int = 0, pin_memory: bool = False
-    ) -> BatchLoader[ViewBatch]:
-        """Return a loader that yields whole batches, one per request."""
-        return batch_loader(self, requests, num_workers, pin_memory)

@@ -7,7 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from scenc.data import CellFiles, Tokenizer
+from scenc.data import BatchLoader, CellFiles, Tokenizer
+from scenc.data.loading._buffer import FileTokens
+from scenc.data.loading._read_order import FileSampler, ShuffledOrder
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +57,10 @@ def test_a_pass_goes_on_where_another_was(cells):
     for n in (0, 1, 5, len(whole)):
         loader = cells.train_dataloader(epoch=3)
         begun = flat(itertools.islice(loader, n))
+        assert loader.state_dict() == {"epoch": 3, "batch": n}
         again = cells.train_dataloader()
-        again.position = loader.position
+        again.load_state_dict(loader.state_dict())
+        assert again.state_dict() == loader.state_dict()
         assert begun + flat(again) == whole
         assert flat(again) == flat(cells.train_dataloader(epoch=4))
 
@@ -77,53 +81,78 @@ def test_leaving_a_pass_ends_its_threads(cells):
     assert not {*threading.enumerate()} - before
 
 
-def test_a_failing_file_ends_the_pass_with_its_name(cells, monkeypatch):
-    loader = cells.train_dataloader()
-    n_read = itertools.count()
-    read = loader.read
+class Watched:
+    """A reader that calls a function before it reads, and one before it makes a batch."""
 
-    def fail_late(planned):
+    def __init__(self, reader, *, reads=lambda _: None, makes=lambda _: None):
+        self.reader, self.reads, self.makes = reader, reads, makes
+
+    def read(self, load):
+        self.reads(load)
+        return self.reader.read(load)
+
+    def make(self, buffer, request):
+        self.makes(request)
+        return self.reader.make(buffer, request)
+
+    def forget(self):
+        self.reader.forget()
+
+
+def watched(cells, functions, **settings):
+    def order(epoch):
+        return ShuffledOrder(cells.chunks(), 16, 64, seed=cells.seed, epoch=epoch)
+
+    reader = FileTokens(cells._reader, cells.tokenizer)
+    return BatchLoader(Watched(reader, **functions), FileSampler(order), **settings)
+
+
+def test_a_failing_file_ends_the_pass_with_its_name(cells):
+    n_read = itertools.count()
+
+    def fail_late(_):
         if next(n_read) == 2:
             raise OSError("b.h5ad: the disk is gone")
-        return read(planned)
 
-    monkeypatch.setattr(loader, "read", fail_late)
     before = {*threading.enumerate()}
+    batches = iter(watched(cells, {"reads": fail_late}))
+    for _ in range(2 * 4):
+        next(batches)
     with pytest.raises(OSError, match="the disk is gone"):
-        list(loader)
+        next(batches)
     assert not {*threading.enumerate()} - before
 
 
-def test_batches_are_made_ahead_while_one_is_used(cells, monkeypatch):
-    loader = loader_of(cells, prefetch=3, num_workers=1)
-    make, made = loader.make, []
-
-    def note(window, batch):
-        made.append(batch)
-        return make(window, batch)
-
-    monkeypatch.setattr(loader, "make", note)
-    batches = iter(loader)
+def test_batches_are_made_ahead_while_one_is_used(cells):
+    made = []
+    batches = iter(watched(cells, {"makes": made.append}, prefetch=3, num_workers=1))
     next(batches)
     until = time.monotonic() + 60
     while len(made) < 4 and time.monotonic() < until:
         time.sleep(0.01)
+    time.sleep(0.1)
     assert len(made) == 4
     batches.close()
 
 
-def test_waiting_is_measured(cells, monkeypatch):
-    loader = cells.train_dataloader()
-    read = loader.read
+def test_the_next_cells_are_read_while_batches_are_made(cells):
+    read, made = [], []
+    batches = iter(watched(cells, {"reads": read.append, "makes": made.append}, prefetch=1))
+    next(batches)
+    until = time.monotonic() + 10
+    while len(read) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    # Batches of the first load, of four, are left: no more than one further load is held.
+    assert (len(read), len(made)) == (2, 2)
+    batches.close()
 
-    def slowly(planned):
-        time.sleep(0.05)
-        return read(planned)
 
-    monkeypatch.setattr(loader, "read", slowly)
-    n_windows = sum(1 for _ in loader)  # at least one window
-    assert n_windows
+def test_waiting_is_measured(cells):
+    loader = watched(cells, {"reads": lambda _: time.sleep(0.05)})
+    n_loads = len(list(loader)) / 4
     assert loader.waited >= 0.05
+    assert n_loads > 2
 
 
 def test_batches_hold_longest_cells_first(cells):
