@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 
 
 class BatchReader[B](Protocol):
-    """What reads cells and makes batches of them, called by several threads."""
+    """Reads cells and makes batches of them; called from several threads at once."""
 
     def read(self, load: LoadRequest) -> Any:
         """Read cells into memory; slow."""
 
     def make(self, buffer: Any, request: Request) -> B:
         """Make a batch of what `read` returned."""
-
-    def forget(self) -> None:
-        """Give memory back at the end of a pass."""
 
 
 class BatchLoader[B]:
@@ -146,7 +143,6 @@ class BatchLoader[B]:
         finally:
             for pool in (reading, making):
                 pool.shutdown(wait=True, cancel_futures=True)
-            self._reader.forget()
 
     def _submit(
         self, loads: Iterator[LoadRequest], reading: ThreadPoolExecutor, making: ThreadPoolExecutor
