@@ -120,15 +120,6 @@ class BatchLoader[B]:
         self._epoch, self._n_yielded = state_dict["epoch"], state_dict["batch"]
         self.requests.epoch, self.requests.first_batch = self._epoch, self._n_yielded
 
-    @property
-    def position(self) -> tuple[int, int]:
-        """The values of `state_dict`, as checkpoints of 0.1 hold them."""
-        return self._epoch, self._n_yielded
-
-    @position.setter
-    def position(self, position: tuple[int, int]) -> None:
-        self.load_state_dict(dict(zip(("epoch", "batch"), position, strict=True)))
-
     def _by_threads(self, loads: Iterator[LoadRequest]) -> Generator[B]:
         """Hand out batches in their order, and have as many made ahead as are wanted."""
         reading, making = ThreadPoolExecutor(1), ThreadPoolExecutor(self.num_workers)
