@@ -13,7 +13,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from scenc.data.counts import CountRows
-from scenc.data.files._raw_array import RawArray, raw_array
 from scenc.io._locate_counts import open_file
 
 if TYPE_CHECKING:
@@ -134,12 +133,8 @@ class FileRows(CountRows):
                 node = rows_of_columns(node, self.shape, folder / "rows.h5")
             if self._matrix.kind != "dense":
                 self._indptr = self._checked_indptr(node)
-                self._values, self._columns = _readable(node["data"]), _readable(node["indices"])
+                self._values, self._columns = node["data"], node["indices"]
             self._node, self._process = node, os.getpid()
-            if isinstance(self._values, RawArray) and isinstance(self._columns, RawArray):
-                # What HDF5 knows of a file's pieces takes more memory the larger it is.
-                self._node = None
-                node.file.close()
 
     def _checked_indptr(self, node: Any) -> NDArray[np.int64]:
         indptr: NDArray[np.int64] = node["indptr"][:].astype(np.int64)
@@ -154,12 +149,6 @@ class FileRows(CountRows):
         if not good:
             raise ValueError(f"{self.path}: {self._matrix.key} is damaged: its rows do not add up.")
         return indptr
-
-
-def _readable(node: Any) -> Any:
-    """Return an array in the form that is fastest to read."""
-    raw = raw_array(node) if isinstance(node, h5py.Dataset) else None
-    return node if raw is None else raw
 
 
 def runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -207,8 +196,6 @@ def rows_of_columns(node: Any, shape: tuple[int, int], path: Path) -> h5py.Group
         data[ends[low] : ends[high]] = values
         indices[ends[low] : ends[high]] = columns
         low = high
-    # It may be read past HDF5.
-    file.flush()
     return file
 
 
