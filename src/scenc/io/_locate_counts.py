@@ -87,7 +87,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Group]:
 
 def _open_hdf5(source: Any, name: str) -> Group:
     try:
-        group = h5py.File(source, "r")
+        # No cache of chunks: cells are read in random order, so it is of no use, and 8 MiB for each
+        # array add up (reading 20 files of 5,000 cells peaks at 1.9 GB without, 2.8 GB with it).
+        group = h5py.File(source, "r", rdcc_nbytes=0)
     except OSError as error:
         reason = "is incomplete" if "truncated" in str(error) else "is no .h5ad file, or damaged"
         raise ValueError(f"{name} {reason}: {error}.") from None

@@ -83,7 +83,7 @@ class Checkpoints(Callback):
     def go_on(self, train: Any) -> None:
         """Let a loader begin where the checkpoint was written."""
         if self.found:
-            train.position = self._position
+            train.load_state_dict(dict(zip(("epoch", "batch"), self._position, strict=True)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the random states, and listen for SIGTERM."""
@@ -147,8 +147,8 @@ class Checkpoints(Callback):
 
     def _save(self, trainer: Trainer, n_ahead: int) -> None:
         """Write a checkpoint; so many batches have been taken that have not been trained on."""
-        epoch, batch = trainer.train_dataloader.position  # type: ignore[union-attr]  # one of ours
-        self._position = epoch, batch - n_ahead
+        state = trainer.train_dataloader.state_dict()  # type: ignore[union-attr]  # one of ours
+        self._position = state["epoch"], state["batch"] - n_ahead
         try:
             if trainer.is_global_zero:
                 with atomic_path(self.path) as draft:

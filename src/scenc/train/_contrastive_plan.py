@@ -56,17 +56,17 @@ class ContrastivePlan(Plan):
 
     def validation_sums(self, batch: ViewBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sums of the loss and of its terms, and what each is to be divided by."""
-        terms, n_pairs = self._terms(batch), batch.own.sum()
+        terms, n_pairs = self._terms(batch), batch.real.sum()
         return terms * n_pairs, torch.ones_like(terms) * n_pairs
 
     def _terms(self, batch: ViewBatch) -> torch.Tensor:
         """Return the loss, and its masked, contrast and anchor terms, over all ranks' pairs."""
         config = self.config
         views = (batch.first, batch.second)
-        embedded, masked = zip(*(self._see(view, batch.own) for view in views), strict=True)
+        embedded, masked = zip(*(self._see(view, batch.real) for view in views), strict=True)
         cells = torch.stack(embedded)
         found = torch.cat(
-            [torch.stack(masked).sum(dim=0), *distances(cells, batch.anchors, batch.own)]
+            [torch.stack(masked).sum(dim=0), *distances(cells, batch.anchors, batch.real)]
         )
         found = sum_over_ranks(found)
         errors, n_masked = found[:2]
@@ -125,7 +125,7 @@ def _of_all_ranks(
     """Return both views' embeddings and their experimental batches, of the pairs of all ranks."""
     if world_size() == 1:
         return cells[0], cells[1], batch.batches
-    own = gather_over_ranks(batch.own.to(torch.uint8)).bool()
+    own = gather_over_ranks(batch.real.to(torch.uint8)).bool()
     first, second = gather_over_ranks(cells, dim=1)[:, own]
     return first, second, gather_over_ranks(batch.batches, dim=1)[:, own]
 

@@ -9,7 +9,6 @@ import scipy.sparse as sp
 
 from scenc.data.files import _file_rows
 from scenc.data.files._file_rows import FileRows, rows_of_columns, runs
-from scenc.data.files._raw_array import RawArray
 from scenc.io._locate_counts import find_counts, opened
 
 
@@ -60,17 +59,6 @@ def test_another_process_opens_the_file_for_itself(case):
     rows.span(0, 1)
     again = pickle.loads(pickle.dumps(rows))
     np.testing.assert_array_equal(again.select(np.arange(70))[0].toarray(), counts)
-
-
-@pytest.mark.parametrize("form", ["csr", "csc"])
-def test_hdf5_lets_go_of_files_that_are_read_past_it(tmp_path, write_cells, form):
-    path = tmp_path / "cells.h5ad"
-    counts = write_cells(path, n_cells=70, form=form).uns["counts"]
-    before = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
-    rows = open_counts(path)
-    np.testing.assert_array_equal(rows.select(np.arange(70))[0].toarray(), counts)
-    assert isinstance(rows._values, RawArray)
-    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE) == before
 
 
 def test_columns_become_rows_in_bounded_steps(tmp_path, write_cells, monkeypatch):

@@ -95,9 +95,6 @@ class Watched:
         self.makes(request)
         return self.reader.make(buffer, request)
 
-    def forget(self):
-        self.reader.forget()
-
 
 def watched(cells, functions, **settings):
     def order(epoch):

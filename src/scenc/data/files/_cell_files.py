@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class CellFiles(CellModule):
     """Cells of many files with different genes, read while they are trained on.
 
-    Nothing is concatenated and no file is read as a whole: memory holds two windows of
-    `buffer_size` cells, whatever the number of cells. All files are looked into when the object is
+    Nothing is concatenated and no file is read as a whole: memory holds two buffers of
+    `buffer_size` cells, however many there are. All files are looked into when the object is
     made, and everything that is wrong with any of them is said at once.
 
     Parameters
@@ -58,8 +58,8 @@ class CellFiles(CellModule):
         Columns of obs and the values whose cells are used, such as ``{"in_tissue": [1]}``. A file
         without the column is used as a whole.
     split_by
-        What goes to one part as a whole: each ``"cell"``, each ``"file"``, or all cells with one
-        value in a column of obs, such as ``"donor_id"``.
+        Unit of the split: each ``"cell"``, each ``"file"``, or all cells with one value in a column
+        of obs, such as ``"donor_id"``.
     validation_size, test_size
         Shares of the cells that choose the best weights, and that are left alone.
     weights
@@ -92,7 +92,7 @@ class CellFiles(CellModule):
     vocabulary
         The genes.
     report
-        What was found in each file; prints well.
+        The checks of each file; prints as a table.
     paths
         The files.
 
@@ -187,7 +187,7 @@ class CellFiles(CellModule):
         vocabulary = pd.Index(genes).astype(str)
         matches = match_all([source.genes for source in self._sources], vocabulary)
         self.report = FilesReport(
-            [source.check(found) for source, found in zip(self._sources, matches, strict=True)],
+            [source.check(matched) for source, matched in zip(self._sources, matches, strict=True)],
             len(vocabulary),
         )
         if not self.report.ok:
@@ -195,8 +195,8 @@ class CellFiles(CellModule):
         self.vocabulary = vocabulary
         self.matches = matches
         maps = [
-            map_genes(source.genes, found, counted)
-            for source, found in zip(self._sources, matches, strict=True)
+            map_genes(source.genes, matched, counted)
+            for source, matched in zip(self._sources, matches, strict=True)
         ]
         rows = [source.rows for source in self._sources if source.rows is not None]
         self._reader = FileReader(rows, maps)
@@ -207,20 +207,20 @@ class CellFiles(CellModule):
 
         A count of zero of a gene that is measured is a finding; of one that is not, it is nothing.
         """
-        found = np.zeros((len(self.paths), self.n_vars), bool)
+        measured = np.zeros((len(self.paths), self.n_vars), bool)
         for file, matched in enumerate(self.matches):
-            found[file, matched.positions[matched.positions >= 0]] = True
-        return found
+            measured[file, matched.positions[matched.positions >= 0]] = True
+        return measured
 
     def _choose_vocabulary(self, genes: str | Sequence[str]) -> pd.Index[str]:
         if not isinstance(genes, str):
             return pd.Index(list(genes))
         choose(genes, ("union", "intersection"), "genes (unless it is a list)")
         lists = [source.genes for source in self._sources if not source.problems]
-        found = build_vocabulary(lists, cast("Any", genes))
-        if lists and not len(found):
+        vocabulary = build_vocabulary(lists, cast("Any", genes))
+        if lists and not len(vocabulary):
             raise ValueError("No gene is in all files. Use genes='union', or a list of genes.")
-        return found
+        return vocabulary
 
     def _groups(self, column: str | None) -> NDArray[np.int64]:
         if column is None:

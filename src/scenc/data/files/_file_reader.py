@@ -25,7 +25,7 @@ class FileReader(CellReader):
     files
         The files' counts.
     gene_maps
-        Per file, the vocabulary index of each of its genes, or what else it is (`Tokenizer`).
+        Per file, the vocabulary index of each of its genes, `UNKNOWN` or `COUNTED`.
     """
 
     def __init__(self, files: Sequence[FileRows], gene_maps: Sequence[NDArray[np.int64]]) -> None:
@@ -41,7 +41,7 @@ class FileReader(CellReader):
         cuts = np.flatnonzero(_breaks(files, rows)) + 1
         lows, highs = np.append(0, cuts), np.append(cuts, len(cells))
         room = self._room(files[lows], rows[lows], rows[highs - 1] + 1)
-        joined = Joined(len(cells), room, self._memory)
+        joined = Joined(len(cells), room)
         for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
             file, first = int(files[low]), int(rows[low])
             span = self._files[file].span(first, int(rows[high - 1]) + 1)

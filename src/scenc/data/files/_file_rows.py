@@ -13,7 +13,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from scenc.data.counts import CountRows
-from scenc.data.files._raw_array import RawArray, raw_array
 from scenc.io._locate_counts import open_file
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ class FileRows(CountRows):
             values = self._values[first:last].astype(np.float32, copy=False)
             return indptr - first, self._columns[first:last], values
         except OSError as error:
-            # What HDF5 says names no file.
+            # HDF5's message does not name the file.
             raise OSError(
                 f"{self.path}: cells {start} to {stop} cannot be read: {error}"
             ) from error
@@ -134,12 +133,8 @@ class FileRows(CountRows):
                 node = rows_of_columns(node, self.shape, folder / "rows.h5")
             if self._matrix.kind != "dense":
                 self._indptr = self._checked_indptr(node)
-                self._values, self._columns = _readable(node["data"]), _readable(node["indices"])
+                self._values, self._columns = node["data"], node["indices"]
             self._node, self._process = node, os.getpid()
-            if isinstance(self._values, RawArray) and isinstance(self._columns, RawArray):
-                # What HDF5 knows of a file's pieces takes more memory the larger it is.
-                self._node = None
-                node.file.close()
 
     def _checked_indptr(self, node: Any) -> NDArray[np.int64]:
         indptr: NDArray[np.int64] = node["indptr"][:].astype(np.int64)
@@ -154,12 +149,6 @@ class FileRows(CountRows):
         if not good:
             raise ValueError(f"{self.path}: {self._matrix.key} is damaged: its rows do not add up.")
         return indptr
-
-
-def _readable(node: Any) -> Any:
-    """Return an array in the form that is fastest to read."""
-    raw = raw_array(node) if isinstance(node, h5py.Dataset) else None
-    return node if raw is None else raw
 
 
 def runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -191,10 +180,10 @@ def rows_of_columns(node: Any, shape: tuple[int, int], path: Path) -> h5py.Group
     n_values = int(indptr[-1])
     counts = np.zeros(shape[0], np.int64)
     for start in range(0, n_values, _BLOCK):
-        found = np.bincount(node["indices"][start : start + _BLOCK], minlength=shape[0])
-        if len(found) > shape[0]:
-            raise ValueError(f"A matrix of {shape[0]} rows has values in row {len(found) - 1}.")
-        counts += found
+        of_rows = np.bincount(node["indices"][start : start + _BLOCK], minlength=shape[0])
+        if len(of_rows) > shape[0]:
+            raise ValueError(f"A matrix of {shape[0]} rows has values in row {len(of_rows) - 1}.")
+        counts += of_rows
     ends = np.concatenate([[0], np.cumsum(counts)])
     file = h5py.File(path, "w")
     data = file.create_dataset("data", n_values, np.float32)
@@ -207,8 +196,6 @@ def rows_of_columns(node: Any, shape: tuple[int, int], path: Path) -> h5py.Group
         data[ends[low] : ends[high]] = values
         indices[ends[low] : ends[high]] = columns
         low = high
-    # It may be read past HDF5.
-    file.flush()
     return file
 
 
@@ -216,15 +203,15 @@ def _rows_between(
     node: Any, indptr: NDArray[np.int64], low: int, high: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Gather the values of some rows from all columns, row by row."""
-    found = []
+    blocks = []
     for start in range(0, int(indptr[-1]), _BLOCK):
         rows = node["indices"][start : start + _BLOCK]
         at = np.flatnonzero((rows >= low) & (rows < high))
         columns = np.searchsorted(indptr, start + at, side="right") - 1
         values = node["data"][start : start + _BLOCK][at].astype(np.float32)
-        found.append((rows[at], values, columns))
-    if not found:
+        blocks.append((rows[at], values, columns))
+    if not blocks:
         return np.zeros(0, np.float32), np.zeros(0, np.int64)
-    rows, values, columns = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    rows, values, columns = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     order = np.argsort(rows, kind="stable")
     return values[order], columns[order]

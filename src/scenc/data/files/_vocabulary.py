@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def build_vocabulary(
     lists: Sequence[pd.Index[str]], genes: Literal["union", "intersection"]
 ) -> pd.Index[str]:
-    """Bring together the genes of several files, whichever names these use.
+    """Bring together the genes of several files, by symbol or by ID.
 
     The first list is the beginning. Names of the others find their genes in it by
-    `scenc.genes.match`; in a union, those that find none become genes of their own.
+    `scenc.genes.match`; in a union, those without one are added.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ def build_vocabulary(
     first, *others = _distinct(lists) or [pd.Index([], dtype=str)]
     vocabulary = first.unique()
     shared = np.ones(len(vocabulary), bool)
-    for own in others:
-        found = match(own, vocabulary)
+    for names in others:
+        positions = match(names, vocabulary).positions
         if genes == "union":
-            new = (found.positions < 0) & (own != "")
-            vocabulary = vocabulary.append(own[new].unique())
+            new = (positions < 0) & (names != "")
+            vocabulary = vocabulary.append(names[new].unique())
         else:
-            shared &= np.isin(np.arange(len(vocabulary)), found.positions)
+            shared &= np.isin(np.arange(len(vocabulary)), positions)
     return vocabulary if genes == "union" else vocabulary[shared]
 
 
@@ -54,14 +54,14 @@ def match_all(
     lists: Sequence[pd.Index[str]], vocabulary: Sequence[str] | pd.Index[str]
 ) -> list[GeneMatch]:
     """Line each file's genes up with a vocabulary; equal lists are looked at once."""
-    found = {_key(own): match(own, vocabulary) for own in _distinct(lists)}
-    return [found[_key(own)] for own in lists]
+    matches = {_key(names): match(names, vocabulary) for names in _distinct(lists)}
+    return [matches[_key(names)] for names in lists]
 
 
 def map_genes(
     names: pd.Index[str], found: GeneMatch, counted: Sequence[str] | pd.Index[str]
 ) -> NDArray[np.int64]:
-    """Say what each column of counts is: a gene of the vocabulary, counted only, or unknown.
+    """Say of each column of counts: a gene of the vocabulary, counted only, or unknown.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def map_genes(
 
     Returns
     -------
-    What `Tokenizer` takes as gene map.
+    Vocabulary index of each column, `UNKNOWN` or `COUNTED`: the gene map of `Tokenizer`.
     """
     gene_map = found.positions.astype(np.int64)
     if len(counted):
@@ -84,7 +84,7 @@ def map_genes(
 
 
 def _distinct(lists: Sequence[pd.Index[str]]) -> list[pd.Index[str]]:
-    return list({_key(own): own for own in lists}.values())
+    return list({_key(names): names for names in lists}.values())
 
 
 def _key(names: pd.Index[str]) -> int:

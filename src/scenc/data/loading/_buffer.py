@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenc.data.tokens import Memory
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -63,15 +61,10 @@ class CellReader(ABC):
 
     def __init__(self, n_cells: NDArray[np.int64]) -> None:
         self._ends = np.cumsum(n_cells)
-        self._memory = Memory()
 
     @abstractmethod
     def gather(self, cells: NDArray[np.int64]) -> GeneRows:
         """Return the non-zero counts of cells, by the vocabulary."""
-
-    def forget(self) -> None:
-        """Keep no memory for further buffers."""
-        self._memory.forget()
 
     def locate(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the file of each cell, and its row there."""
@@ -128,7 +121,3 @@ class FileTokens:
     def make(self, buffer: Buffer, request: Request) -> TokenBatch:
         """Make one batch."""
         return buffer.tokens(request, self._tokenizer, self._keep_empty)
-
-    def forget(self) -> None:
-        """Keep no memory for further buffers."""
-        self._reader.forget()

@@ -1,4 +1,4 @@
-"""What a datamodule of cells is, wherever its cells are read from."""
+"""Base of the datamodules `CellFiles` and `CellStore`: roles of cells, and loaders of them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class CellModule(LightningDataModule):
 
     @property
     def registry(self) -> dict[str, Any]:
-        """What scvi-tools keeps of data, as after ``scenc.Model.setup_anndata``."""
+        """The registry that ``scenc.Model.setup_anndata`` would make of these cells."""
         return make_registry(
             self.vocabulary,
             self.n_obs,
@@ -220,7 +220,6 @@ class CellModule(LightningDataModule):
             others = sizes - summed
             column = sp.csr_array(others.clip(min=0).astype(np.float32)[:, None])
             blocks.append(sp.hstack([known, column], format="csr"))
-        self._reader.forget()
         if not blocks:
             return sp.csr_array((0, self.n_vars + 1), dtype=np.float32)
         return sp.vstack(blocks, format="csr")

@@ -26,9 +26,6 @@ class MemoryDataset[B](Dataset[B]):
         """Make one batch."""
         return self[request]
 
-    def forget(self) -> None:
-        """Keep everything."""
-
     def loader(
         self, requests: BatchSampler, *, num_workers: int = 0, pin_memory: bool = False
     ) -> BatchLoader[B]:

@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 
 
 class BatchReader[B](Protocol):
-    """What reads cells and makes batches of them, called by several threads."""
+    """Reads cells and makes batches of them; called from several threads at once."""
 
     def read(self, load: LoadRequest) -> Any:
         """Read cells into memory; slow."""
 
     def make(self, buffer: Any, request: Request) -> B:
         """Make a batch of what `read` returned."""
-
-    def forget(self) -> None:
-        """Give memory back at the end of a pass."""
 
 
 class BatchLoader[B]:
@@ -123,15 +120,6 @@ class BatchLoader[B]:
         self._epoch, self._n_yielded = state_dict["epoch"], state_dict["batch"]
         self.requests.epoch, self.requests.first_batch = self._epoch, self._n_yielded
 
-    @property
-    def position(self) -> tuple[int, int]:
-        """The values of `state_dict`, as checkpoints of 0.1 hold them."""
-        return self._epoch, self._n_yielded
-
-    @position.setter
-    def position(self, position: tuple[int, int]) -> None:
-        self.load_state_dict(dict(zip(("epoch", "batch"), position, strict=True)))
-
     def _by_threads(self, loads: Iterator[LoadRequest]) -> Generator[B]:
         """Hand out batches in their order, and have as many made ahead as are wanted."""
         reading, making = ThreadPoolExecutor(1), ThreadPoolExecutor(self.num_workers)
@@ -146,7 +134,6 @@ class BatchLoader[B]:
         finally:
             for pool in (reading, making):
                 pool.shutdown(wait=True, cancel_futures=True)
-            self._reader.forget()
 
     def _submit(
         self, loads: Iterator[LoadRequest], reading: ThreadPoolExecutor, making: ThreadPoolExecutor

@@ -140,15 +140,15 @@ class ShuffledOrder(ReadOrder):
     Parameters
     ----------
     chunks
-        What there is to read.
+        The cells to visit.
     batch_size
         Cells per batch and rank.
     buffer_size
-        Cells per window, of all ranks together.
+        Cells that are read together and shuffled, of all ranks.
     weights
         How often the cells of each file are visited, relative to other files; ``None``: once.
     seed, epoch
-        What the order follows from.
+        They determine the order.
     rank, world_size
         Which share of each batch is made here.
     """
@@ -233,7 +233,7 @@ class FileOrder(ReadOrder):
     batch_size
         Cells per batch.
     buffer_size
-        Cells per window.
+        Cells that are read together.
     seed
         Seed of all draws.
     """

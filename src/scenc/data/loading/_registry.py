@@ -1,4 +1,4 @@
-"""What scvi-tools keeps of data, for data that are no AnnData."""
+"""The registry that scvi-tools keeps of an AnnData, made for cells of files."""
 
 from __future__ import annotations
 

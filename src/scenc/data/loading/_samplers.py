@@ -1,8 +1,8 @@
 """Which cells make up each batch, and which of them are read together.
 
-A sampler goes through the cells epoch by epoch. What it asks for is a `LoadRequest`: cells to read
-at once, and the batches to make of them, each a `Request`. Counts in memory are one load that holds
-all batches of an epoch; files are read load by load (`_read_order`).
+A sampler goes through the cells epoch by epoch and yields `LoadRequest`: cells to read at once, and
+the batches to make of them, each a `Request`. Where counts are in memory there is one per epoch,
+with all batches and nothing to read; files are read load by load (`_read_order`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# What is asked for where counts are in memory already.
+# Cells to read where counts are in memory already.
 _NOTHING = np.zeros(0, np.int64)
 
 

@@ -65,7 +65,7 @@ class StoreReader(CellReader):
     n_cells
         Number of cells of each.
     gene_map
-        Vocabulary index of each gene of the store, or what else it is (`Tokenizer`).
+        Vocabulary index of each gene of the store, `UNKNOWN` or `COUNTED`.
     n_genes
         Number of genes of the vocabulary.
     """
@@ -96,7 +96,7 @@ class StoreReader(CellReader):
             indptr, indices, data = _read_rows(self._loader, cells)
         if self._as_stored:
             return GeneRows(indptr, indices, data, None)
-        joined = Joined(len(cells), len(data), self._memory)
+        joined = Joined(len(cells), len(data))
         joined.add(indptr, indices, data, np.arange(len(cells)), self._gene_map)
         return joined.rows()
 

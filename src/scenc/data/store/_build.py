@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "scenc-store", 1
 CARD = "scenc.json"
-# What annbatch knows its collections by.
+# By these attributes annbatch recognises its collections.
 COLLECTION = {"encoding-type": "annbatch-preshuffled", "encoding-version": "0.1.0"}
 # Columns of obs that say where a cell is from.
 PATH, ROW = "src_path", "src_row"
@@ -129,7 +129,7 @@ class _Writer:
             "sizes": sizes,
             "files": cells.paths,
             "vocabulary": cells.vocabulary.tolist(),
-            "measured": [np.flatnonzero(own).tolist() for own in cells.measured],
+            "measured": [np.flatnonzero(genes).tolist() for genes in cells.measured],
             "batch_key": cells.batch_key,
             "labels_key": cells.labels_key,
             "columns": list(cells.keys),

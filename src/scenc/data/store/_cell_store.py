@@ -124,22 +124,22 @@ class CellStore(CellModule):
             No gene is shared.
         """
         vocabulary = pd.Index(genes).astype(str)
-        found = match(self._stored, vocabulary)
-        if not found.n_matched:
-            raise ValueError(f"{self.path} shares no gene with the vocabulary. {found}")
+        matched = match(self._stored, vocabulary)
+        if not matched.n_matched:
+            raise ValueError(f"{self.path} shares no gene with the vocabulary. {matched}")
         self.vocabulary = vocabulary
-        self._positions = found.positions.astype(np.int64)
-        gene_map = map_genes(self._stored, found, counted)
+        self._positions = matched.positions.astype(np.int64)
+        gene_map = map_genes(self._stored, matched, counted)
         self._reader = StoreReader(self._groups, self._n_cells, gene_map, len(vocabulary))
 
     @property
     def measured(self) -> NDArray[np.bool_]:
         """Which genes each file has at all, shape ``(n_files, n_genes)``."""
-        found = np.zeros((len(self.paths), self.n_vars), bool)
-        for file, own in enumerate(self._measured):
-            positions = self._positions[own]
-            found[file, positions[positions >= 0]] = True
-        return found
+        measured = np.zeros((len(self.paths), self.n_vars), bool)
+        for file, genes in enumerate(self._measured):
+            positions = self._positions[genes]
+            measured[file, positions[positions >= 0]] = True
+        return measured
 
     def origin(self, cells: NDArray[np.int64]) -> pd.DataFrame:
         """Return which file each cell is from, and which row it was there.
@@ -203,7 +203,7 @@ def _check_card(card: dict[str, Any]) -> None:
             raise TypeError(f"the sizes of {split} are no numbers")
     measured = card["measured"]
     if len(measured) != len(card["files"]) or not all(
-        _are_numbers(own, len(card["vocabulary"])) for own in measured
+        _are_numbers(genes, len(card["vocabulary"])) for genes in measured
     ):
         raise TypeError("measured does not name genes of each file")
 

@@ -2,7 +2,6 @@
 
 from scenc.data.tokens._batch import TokenBatch
 from scenc.data.tokens._csr import COUNTED, NO_ROWS, UNKNOWN, GeneRows, Joined
-from scenc.data.tokens._memory import Memory
 from scenc.data.tokens._subsample import mix
 from scenc.data.tokens._tokenizer import Tokenizer
 
@@ -10,7 +9,6 @@ __all__ = [
     "COUNTED",
     "GeneRows",
     "Joined",
-    "Memory",
     "NO_ROWS",
     "TokenBatch",
     "Tokenizer",

@@ -11,8 +11,6 @@ from numba.extending import overload
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scenc.data.tokens._memory import Memory
-
 # Values of a gene map at columns that are no gene of the vocabulary: left out altogether, or no
 # tokens and yet counted in the library size.
 UNKNOWN, COUNTED = -1, -2
@@ -47,13 +45,11 @@ class Joined:
         Number of rows to come.
     room
         Number of values to expect; more take longer.
-    memory
-        Where it is taken from.
     """
 
-    def __init__(self, n_rows: int, room: int, memory: Memory) -> None:
-        self._genes = memory.take(room, np.int32)
-        self._values = memory.take(room, np.float32)
+    def __init__(self, n_rows: int, room: int) -> None:
+        self._genes = np.empty(room, np.int32)
+        self._values = np.empty(room, np.float32)
         self._indptr = np.zeros(n_rows + 1, np.int64)
         self._library_sizes = np.zeros(n_rows)
         self._n_rows = 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Neighborhoods:
-    """What is known of the cells beforehand: where each should lie, and which ones are like it.
+    """Each cell's place among the embeddings to be learned, and the cells that are like it.
 
     Attributes
     ----------
@@ -72,15 +72,16 @@ class ViewBatch:
         Where the two views' cells should lie, shape ``(2, n_cells, n_dims)``.
     batches
         Experimental batch of the two views' cells, shape ``(2, n_cells)``.
-    own
-        False at pairs that only fill a rank's share of a batch up, shape ``(n_cells,)``.
+    real
+        False at pairs that another rank has too and that only fill up this one's share of a batch,
+        shape ``(n_cells,)``.
     """
 
     first: TokenBatch
     second: TokenBatch
     anchors: torch.Tensor
     batches: torch.Tensor
-    own: torch.Tensor
+    real: torch.Tensor
 
     @property
     def n_cells(self) -> int:
@@ -106,7 +107,7 @@ class ViewBatch:
 class ViewDataset(MemoryDataset[ViewBatch]):
     """A request for rows in, two views of them out; the request's seed determines all draws.
 
-    Each pair's draws follow from the seed and its first row, whatever the pairs beside it: a batch
+    Each pair's draws follow from the seed and its first row, not from the pairs beside it: a batch
     that ranks share is the batch that one process sees.
 
     Parameters
@@ -163,7 +164,7 @@ class ViewDataset(MemoryDataset[ViewBatch]):
             second=self._view(second, shares[:, 1], request.seed + 2, first),
             anchors=torch.from_numpy(known.anchors[both]),
             batches=torch.from_numpy(known.batches[both]),
-            own=torch.arange(len(first)) < len(first) - request.n_repeated,
+            real=torch.arange(len(first)) < len(first) - request.n_repeated,
         )
 
     def _view(
