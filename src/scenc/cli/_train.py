@@ -7,20 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
-Files = Annotated[list[Path], typer.Argument(help="Files of cells: .h5ad or zarr.")]
-Layer = Annotated[
-    str | None, typer.Option(help="X, raw or a layer; default: where there are counts.")
-]
-GeneIds = Annotated[
-    str | None, typer.Option(help="Column of var with the genes; default: var_names.")
-]
+from scenc.cli._options import (
+    BatchKey,
+    Check,
+    ExpressionEncoder,
+    Files,
+    GeneIds,
+    Genes,
+    LabelsKey,
+    Layer,
+    SplitBy,
+    ValidationSize,
+)
 
 
 def train(
     files: Files,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
     gene_encoder: Annotated[str, typer.Option(help="learned or protein.")] = "learned",
-    expression_encoder: Annotated[str, typer.Option(help="raw, hard, log or soft.")] = "soft",
+    expression_encoder: ExpressionEncoder = "soft",
     preset: Annotated[str, typer.Option(help="small, base or paper.")] = "small",
     objective: Annotated[
         str | None,
@@ -31,15 +36,11 @@ def train(
     ] = None,
     layer: Layer = None,
     gene_ids: GeneIds = None,
-    genes: Annotated[
-        str, typer.Option(help="Genes of any file (union), or of all (intersection).")
-    ] = "union",
-    batch_key: Annotated[str | None, typer.Option(help="Column of obs with batches.")] = None,
-    labels_key: Annotated[str | None, typer.Option(help="Column of obs with labels.")] = None,
-    split_by: Annotated[
-        str, typer.Option(help="cell, file, or a column of obs such as donor_id.")
-    ] = "cell",
-    validation_size: Annotated[float, typer.Option(help="Share of cells to validate on.")] = 0.1,
+    genes: Genes = "union",
+    batch_key: BatchKey = None,
+    labels_key: LabelsKey = None,
+    split_by: SplitBy = "cell",
+    validation_size: ValidationSize = 0.1,
     max_epochs: Annotated[int | None, typer.Option(help="Passes over the cells.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cells a batch and device.")] = None,
     accumulate: Annotated[
@@ -53,7 +54,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
-    check: Annotated[str, typer.Option(help="Look at all values, or at a sample.")] = "all",
+    check: Check = "all",
     seed: Annotated[int, typer.Option(help="Seed of split, order, weights and draws.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model.")] = False,
 ) -> None:
