@@ -1,4 +1,4 @@
-"""The commands. Each imports what it needs when it runs: help and plain errors come at once."""
+"""The commands. Each imports heavy packages only when it runs, so that help comes at once."""
 
 from __future__ import annotations
 

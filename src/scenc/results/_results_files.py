@@ -1,4 +1,4 @@
-"""The files that results are kept in: tables, and what is known of the run."""
+"""The files of results: tables, and the description of the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame | None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read what is known of the run; nothing if there is no such file.
+    """Read the description of the run; empty if there is no such file.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def write_csv(table: pd.DataFrame, folder: Path, name: str) -> Path:
 
 
 def write_run(run: dict[str, Any], folder: Path) -> Path:
-    """Write what is known of the run, whole or not at all."""
+    """Write the description of the run, whole or not at all."""
     path = folder / _RUN
     with atomic_path(path) as draft:
         draft.write_text(json.dumps(run, indent=1, allow_nan=False), "utf-8")

@@ -88,7 +88,7 @@ def _quantity(row: Mapping[Any, Any]) -> str:
 def _ours(
     row: Mapping[Any, Any], cells: pd.DataFrame, intervals: pd.DataFrame
 ) -> tuple[Cell, Cell]:
-    """Return the run's own number, and whether it points the same way."""
+    """Return the number of this run, and whether it points in the published direction."""
     if row["kind"] == "mean":
         genes, _, expression = row["subject"].partition(" + ")
         found = cells[
