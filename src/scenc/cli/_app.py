@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from scenc.cli import _options as options
 from scenc.cli._benchmark import benchmark, report
 from scenc.cli._data import data_app
 from scenc.cli._genes import genes_app
-from scenc.cli._options import ExpressionEncoder
 from scenc.cli._train import embed, train
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def demo(
         Path, typer.Option("--out", "-o", help="Folder for the figures and the h5ad.")
     ] = Path("scenc-demo"),
     gene_encoder: Annotated[str, typer.Option(help="Only 'learned' needs no files.")] = "learned",
-    expression_encoder: ExpressionEncoder = "soft",
+    expression_encoder: options.ExpressionEncoder = "soft",
     max_epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the cells; default: the preset's.")
     ] = None,

@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scenc.cli._options import (
-    BatchKey,
-    Check,
-    Files,
-    GeneIds,
-    Genes,
-    LabelsKey,
-    Layer,
-    Rows,
-    SplitBy,
-    ValidationSize,
-)
+from scenc.cli import _options as options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +23,7 @@ _COLUMNS = ("status", "kind", "paper_cells", "dataset_id", "title")
 @data_app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="pretraining or tabula-sapiens.")] = "pretraining",
-    rows: Rows = None,
+    rows: options.Rows = None,
     kind: Annotated[
         str | None, typer.Option(help="rna, slide, methylation or unclear; default: all.")
     ] = None,
@@ -64,7 +53,7 @@ def download(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path(
         "scenc-data"
     ),
-    rows: Rows = None,
+    rows: options.Rows = None,
     kind: Annotated[
         str | None, typer.Option(help="Rows of pretraining of a kind: rna, slide, ...")
     ] = None,
@@ -111,20 +100,20 @@ def download(
 
 @data_app.command()
 def build(
-    files: Files,
+    files: options.Files,
     out: Annotated[Path, typer.Option("--out", "-o", help="The store to write, in .zarr.")],
-    layer: Layer = None,
-    gene_ids: GeneIds = None,
-    genes: Genes = "union",
-    batch_key: BatchKey = None,
-    labels_key: LabelsKey = None,
-    split_by: SplitBy = "cell",
-    validation_size: ValidationSize = 0.1,
+    layer: options.Layer = None,
+    gene_ids: options.GeneIds = None,
+    genes: options.Genes = "union",
+    batch_key: options.BatchKey = None,
+    labels_key: options.LabelsKey = None,
+    split_by: options.SplitBy = "cell",
+    validation_size: options.ValidationSize = 0.1,
     test_size: Annotated[float, typer.Option(help="Share of cells to leave alone.")] = 0.0,
     dataset_size: Annotated[
         int, typer.Option(min=1, help="Cells to shuffle together, in memory.")
     ] = 65_536,
-    check: Check = "all",
+    check: options.Check = "all",
     seed: Annotated[int, typer.Option(help="Seed of split and order.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store.")] = False,
 ) -> None:

@@ -7,25 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from scenc.cli._options import (
-    BatchKey,
-    Check,
-    ExpressionEncoder,
-    Files,
-    GeneIds,
-    Genes,
-    LabelsKey,
-    Layer,
-    SplitBy,
-    ValidationSize,
-)
+from scenc.cli import _options as options
 
 
 def train(
-    files: Files,
+    files: options.Files,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
     gene_encoder: Annotated[str, typer.Option(help="learned or protein.")] = "learned",
-    expression_encoder: ExpressionEncoder = "soft",
+    expression_encoder: options.ExpressionEncoder = "soft",
     preset: Annotated[str, typer.Option(help="small, base or paper.")] = "small",
     objective: Annotated[
         str | None,
@@ -34,13 +23,13 @@ def train(
     protein_embeddings: Annotated[
         Path | None, typer.Option(help="Gene vectors for --gene-encoder protein.")
     ] = None,
-    layer: Layer = None,
-    gene_ids: GeneIds = None,
-    genes: Genes = "union",
-    batch_key: BatchKey = None,
-    labels_key: LabelsKey = None,
-    split_by: SplitBy = "cell",
-    validation_size: ValidationSize = 0.1,
+    layer: options.Layer = None,
+    gene_ids: options.GeneIds = None,
+    genes: options.Genes = "union",
+    batch_key: options.BatchKey = None,
+    labels_key: options.LabelsKey = None,
+    split_by: options.SplitBy = "cell",
+    validation_size: options.ValidationSize = 0.1,
     max_epochs: Annotated[int | None, typer.Option(help="Passes over the cells.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cells a batch and device.")] = None,
     accumulate: Annotated[
@@ -54,7 +43,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
-    check: Check = "all",
+    check: options.Check = "all",
     seed: Annotated[int, typer.Option(help="Seed of split, order, weights and draws.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model.")] = False,
 ) -> None:
@@ -109,10 +98,10 @@ def train(
 
 def embed(
     model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
-    files: Files,
+    files: options.Files,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the embedded files.")],
-    layer: Layer = None,
-    gene_ids: GeneIds = None,
+    layer: options.Layer = None,
+    gene_ids: options.GeneIds = None,
     file_format: Annotated[str, typer.Option("--format", help="h5ad or zarr.")] = "h5ad",
     key_added: Annotated[str, typer.Option(help="Where in obsm it goes.")] = "X_scenc",
     batch_size: Annotated[int | None, typer.Option(help="Cells a batch.")] = None,

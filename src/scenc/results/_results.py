@@ -16,13 +16,7 @@ from scenc.results._comparisons import (
     control_comparisons,
     paper_comparisons,
 )
-from scenc.results._results_files import (
-    read_run,
-    read_table,
-    write_csv,
-    write_parquet,
-    write_run,
-)
+from scenc.results._results_files import read_run, read_table, write_run, write_table
 from scenc.results._tidy import CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
@@ -286,17 +280,14 @@ class Results:
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        files = []
-        for name in _TABLES:
-            table: pd.DataFrame = getattr(self, name)
-            files += [write_parquet(table, path, name), write_csv(table, path, name)]
-        derived = {
-            "summary": self.summary(),
-            "per_dataset": self.per_dataset(),
-            "relative_differences": self.relative_differences(),
-            "bootstrap": self.bootstrap(n=2000),
+        tables: dict[str, pd.DataFrame] = {
+            f"{name}.{kind}": getattr(self, name) for name in _TABLES for kind in ("parquet", "csv")
         }
-        files += [write_csv(table, path, name) for name, table in derived.items()]
+        tables["summary.csv"] = self.summary()
+        tables["per_dataset.csv"] = self.per_dataset()
+        tables["relative_differences.csv"] = self.relative_differences()
+        tables["bootstrap.csv"] = self.bootstrap(n=2000)
+        files = [write_table(table, path / name) for name, table in tables.items()]
         return [*files, write_run(self.run, path)]
 
     def _with_who(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -55,19 +55,13 @@ def read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
-def write_parquet(table: pd.DataFrame, folder: Path, name: str) -> Path:
-    """Write a table as Parquet, whole or not at all."""
-    path = folder / f"{name}.parquet"
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table as Parquet or CSV, by the ending of the path, whole or not at all."""
     with atomic_path(path) as draft:
-        table.to_parquet(draft, index=False)
-    return path
-
-
-def write_csv(table: pd.DataFrame, folder: Path, name: str) -> Path:
-    """Write a table as CSV, whole or not at all."""
-    path = folder / f"{name}.csv"
-    with atomic_path(path) as draft:
-        table.to_csv(draft, index=False)
+        if path.suffix == ".parquet":
+            table.to_parquet(draft, index=False)
+        else:
+            table.to_csv(draft, index=False)
     return path
 
 
