@@ -1,4 +1,4 @@
-"""The encoding benchmark: encodings trained alike, judged alike, on anyone's data.
+"""The encoding benchmark: encodings trained and evaluated in the same way, on any data.
 
 Importing it is light; PyTorch, scvi-tools and the rest are loaded by what needs them.
 """

@@ -36,7 +36,7 @@ _WRITE_EVERY = 60.0
 
 
 class Benchmark:
-    """The paper's benchmark: encodings trained alike, judged on cells they have not seen.
+    """The paper's benchmark: encodings trained in the same way, evaluated on unseen cells.
 
     Each encoding is trained once per seed; each model embeds each evaluation set; each embedding is
     scored by `scenc.metrics`. Each of these is a job whose result is kept under a hash of all it
@@ -51,13 +51,13 @@ class Benchmark:
     evaluate
         Evaluation sets by name: each an `EvaluationSet`, or its arguments as a dictionary.
     out
-        Folder for the results; everything is in there.
+        Folder for the results; all files of the benchmark are in it.
     encodings
         What to compare: `grid`'s, any other `Encoding`, or any object with ``fit`` and ``embed``
         (see `Method`); a mapping gives names.
     seeds
         Each trains, embeds and scores everything once. The seed is that of the model, and of the
-        split that kNN classification is tested on, which is so the same for all encodings.
+        split of kNN classification, which is therefore the same for all encodings.
     baselines
         Of ``"PCA"``, ``"scVI"`` and ``"untrained"`` (initial weights, of learned + soft unless told
         otherwise); a dictionary gives options, ``{"scVI": {"max_epochs": 50}}``; or methods.
@@ -65,7 +65,7 @@ class Benchmark:
         Pretrained gene vectors for the encodings with ``gene_encoder="protein"``: a file, or
         `scenc.genes.ProteinEmbeddings`.
     gene_vectors
-        What these are called in tables and figures, such as ``"ESM-2"``.
+        Name of these vectors in tables and figures, such as ``"ESM-2"``.
     metrics
         Scores of integration to compute, of ``scenc.metrics.BATCH_CORRECTION`` and
         ``scenc.metrics.BIO_PRESERVATION``; ``None``: all.
@@ -75,7 +75,7 @@ class Benchmark:
         Threads of each job. Results agree to the last digit between runs, executors and machines
         of one kind if it is the same.
     title
-        What the run is called.
+        Title of the run.
 
     Raises
     ------
@@ -134,7 +134,7 @@ class Benchmark:
         out: str | PathLike[str],
         data_dir: str | PathLike[str] | None = None,
     ) -> Self:
-        """Make a benchmark of a YAML file.
+        """Make a benchmark from a YAML file.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The commands. Each imports what it needs when it runs: help and plain errors come at once."""
+"""The commands. Each imports heavy packages only when it runs, so that help comes at once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from scenc.cli._benchmark import benchmark
+from scenc.cli import _options as options
+from scenc.cli._benchmark import benchmark, report
 from scenc.cli._data import data_app
 from scenc.cli._genes import genes_app
-from scenc.cli._report import report
 from scenc.cli._train import embed, train
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def demo(
         Path, typer.Option("--out", "-o", help="Folder for the figures and the h5ad.")
     ] = Path("scenc-demo"),
     gene_encoder: Annotated[str, typer.Option(help="Only 'learned' needs no files.")] = "learned",
-    expression_encoder: Annotated[str, typer.Option(help="raw, hard, log or soft.")] = "soft",
+    expression_encoder: options.ExpressionEncoder = "soft",
     max_epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the cells; default: the preset's.")
     ] = None,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scenc.cli import _options as options
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,9 +23,7 @@ _COLUMNS = ("status", "kind", "paper_cells", "dataset_id", "title")
 @data_app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="pretraining or tabula-sapiens.")] = "pretraining",
-    rows: Annotated[
-        str | None, typer.Option(help="Rows of pretraining, such as 1-5,9; default: all.")
-    ] = None,
+    rows: options.Rows = None,
     kind: Annotated[
         str | None, typer.Option(help="rna, slide, methylation or unclear; default: all.")
     ] = None,
@@ -53,9 +53,7 @@ def download(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path(
         "scenc-data"
     ),
-    rows: Annotated[
-        str | None, typer.Option(help="Rows of pretraining, such as 1-5,9; default: all.")
-    ] = None,
+    rows: options.Rows = None,
     kind: Annotated[
         str | None, typer.Option(help="Rows of pretraining of a kind: rna, slide, ...")
     ] = None,
@@ -102,28 +100,20 @@ def download(
 
 @data_app.command()
 def build(
-    files: Annotated[list[Path], typer.Argument(help="Files of cells: .h5ad or zarr.")],
+    files: options.Files,
     out: Annotated[Path, typer.Option("--out", "-o", help="The store to write, in .zarr.")],
-    layer: Annotated[
-        str | None, typer.Option(help="X, raw or a layer; default: where there are counts.")
-    ] = None,
-    gene_ids: Annotated[
-        str | None, typer.Option(help="Column of var with the genes; default: var_names.")
-    ] = None,
-    genes: Annotated[
-        str, typer.Option(help="Genes of any file (union), or of all (intersection).")
-    ] = "union",
-    batch_key: Annotated[str | None, typer.Option(help="Column of obs with batches.")] = None,
-    labels_key: Annotated[str | None, typer.Option(help="Column of obs with labels.")] = None,
-    split_by: Annotated[
-        str, typer.Option(help="cell, file, or a column of obs such as donor_id.")
-    ] = "cell",
-    validation_size: Annotated[float, typer.Option(help="Share of cells to validate on.")] = 0.1,
+    layer: options.Layer = None,
+    gene_ids: options.GeneIds = None,
+    genes: options.Genes = "union",
+    batch_key: options.BatchKey = None,
+    labels_key: options.LabelsKey = None,
+    split_by: options.SplitBy = "cell",
+    validation_size: options.ValidationSize = 0.1,
     test_size: Annotated[float, typer.Option(help="Share of cells to leave alone.")] = 0.0,
     dataset_size: Annotated[
         int, typer.Option(min=1, help="Cells to shuffle together, in memory.")
     ] = 65_536,
-    check: Annotated[str, typer.Option(help="Look at all values, or at a sample.")] = "all",
+    check: options.Check = "all",
     seed: Annotated[int, typer.Option(help="Seed of split and order.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store.")] = False,
 ) -> None:

@@ -1,3 +1,5 @@
+"""``scenc demo``: train, embed, draw and score, on cells that need no download."""
+
 from __future__ import annotations
 
 import time
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 
     from scenc.model import Model
 
-# Types with fewer cells cannot be split into training and test cells five times over.
-# Fewer than the preset, so that all is done within three minutes.
+# Fewer than the preset's, so that all is done within three minutes.
 _CELL_VISITS = 30_000
+# Types with fewer cells cannot be split into training and test cells five times over.
 _MIN_CELLS = 10
 
 

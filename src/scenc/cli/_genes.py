@@ -1,4 +1,4 @@
-"""``scenc genes``: what a file's gene names are worth, and protein vectors for them."""
+"""``scenc genes``: check the gene names of a file, and compute protein vectors."""
 
 from __future__ import annotations
 

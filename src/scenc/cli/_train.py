@@ -8,21 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from scenc._distributed import is_first
-
-Files = Annotated[list[Path], typer.Argument(help="Files of cells: .h5ad or zarr.")]
-Layer = Annotated[
-    str | None, typer.Option(help="X, raw or a layer; default: where there are counts.")
-]
-GeneIds = Annotated[
-    str | None, typer.Option(help="Column of var with the genes; default: var_names.")
-]
+from scenc.cli import _options as options
 
 
 def train(
-    files: Files,
+    files: options.Files,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.")],
     gene_encoder: Annotated[str, typer.Option(help="learned or protein.")] = "learned",
-    expression_encoder: Annotated[str, typer.Option(help="raw, hard, log or soft.")] = "soft",
+    expression_encoder: options.ExpressionEncoder = "soft",
     preset: Annotated[str, typer.Option(help="small, base or paper.")] = "small",
     objective: Annotated[
         str | None,
@@ -31,17 +24,13 @@ def train(
     protein_embeddings: Annotated[
         Path | None, typer.Option(help="Gene vectors for --gene-encoder protein.")
     ] = None,
-    layer: Layer = None,
-    gene_ids: GeneIds = None,
-    genes: Annotated[
-        str, typer.Option(help="Genes of any file (union), or of all (intersection).")
-    ] = "union",
-    batch_key: Annotated[str | None, typer.Option(help="Column of obs with batches.")] = None,
-    labels_key: Annotated[str | None, typer.Option(help="Column of obs with labels.")] = None,
-    split_by: Annotated[
-        str, typer.Option(help="cell, file, or a column of obs such as donor_id.")
-    ] = "cell",
-    validation_size: Annotated[float, typer.Option(help="Share of cells to validate on.")] = 0.1,
+    layer: options.Layer = None,
+    gene_ids: options.GeneIds = None,
+    genes: options.Genes = "union",
+    batch_key: options.BatchKey = None,
+    labels_key: options.LabelsKey = None,
+    split_by: options.SplitBy = "cell",
+    validation_size: options.ValidationSize = 0.1,
     max_epochs: Annotated[int | None, typer.Option(help="Passes over the cells.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cells a batch and device.")] = None,
     accumulate: Annotated[
@@ -55,7 +44,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
-    check: Annotated[str, typer.Option(help="Look at all values, or at a sample.")] = "all",
+    check: options.Check = "all",
     seed: Annotated[int, typer.Option(help="Seed of split, order, weights and draws.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model.")] = False,
 ) -> None:
@@ -108,10 +97,10 @@ def train(
 
 def embed(
     model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
-    files: Files,
+    files: options.Files,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the embedded files.")],
-    layer: Layer = None,
-    gene_ids: GeneIds = None,
+    layer: options.Layer = None,
+    gene_ids: options.GeneIds = None,
     file_format: Annotated[str, typer.Option("--format", help="h5ad or zarr.")] = "h5ad",
     key_added: Annotated[str, typer.Option(help="Where in obsm it goes.")] = "X_scenc",
     batch_size: Annotated[int | None, typer.Option(help="Cells a batch.")] = None,

@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from scenc.pl._looks import Look
     from scenc.results import ResultsLike, Summary
 
-_HEIGHT = 0.62  # of a bar, of the distance between two
-_ROOM = 1.55  # width of the axes with the column of values, of that without
+_HEIGHT = 0.62  # of a bar, as a fraction of the distance between two
+_ROOM = 1.55  # width of the axes with the column of values, relative to that without
 _DIVERGED = " †"
-_CUT = 3  # medians, where bars of errors end
+_CUT = 3  # longer bars of errors, in medians, are cut
 _LABELS = {
     "training": "lowest validation error in training (MSE)",
     "evaluation": "error on the evaluation sets (MSE)",
@@ -71,8 +71,8 @@ def scores(
 
     A bar is the mean over data sets of the means over seeds, its line one standard deviation over
     data sets, and each point one data set; with a single data set, line and points are over seeds.
-    Colour tells the expression encoder, hatching pretrained gene vectors; controls are hollow,
-    baselines grey. What has no value has no bar but a word.
+    Colour shows the expression encoder, hatching pretrained gene vectors; controls are hollow,
+    baselines grey. An encoding without a value has a word ("undefined", "failed") and no bar.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def classification(
 ) -> NDArray[np.object_]:
     """Draw how well neighbours tell cell types, as bars (Figure 2 of the paper).
 
-    One panel for each metric, each in its own order, the best on top; `scores` says what is drawn.
+    One panel for each metric, the best on top in each; see `scores` for what is drawn.
 
     Parameters
     ----------
@@ -147,9 +147,9 @@ def reconstruction(
 ) -> Axes:
     """Draw the error of masked genes, as bars (Figure 3 of the paper).
 
-    The lowest error is on top; `scores` says what is drawn. A bar more than three times as long as
-    the median is cut, which its end shows. Baselines, which do not predict masked genes, are left
-    out.
+    The lowest error is on top; see `scores` for what is drawn. A bar more than three times as long
+    as the median is cut, which its end shows. Baselines, which do not predict masked genes, are
+    left out.
 
     Parameters
     ----------
@@ -279,7 +279,8 @@ def _value(ax: Axes, rows: list[Bar], unit: str, words: dict[str, str]) -> None:
     for y, (name, _, score) in enumerate(rows):
         if math.isnan(score.mean):
             word = words.get(name, "undefined")
-            if score is not NOWHERE and word == "diverged":  # that alone leaves no score undefined
+            # A model that diverged keeps its best weights and is scored: there is another reason.
+            if score is not NOWHERE and word == "diverged":
                 word = "undefined"
             ax.text(1.0, y, word, color=MUTED, style="italic", fontsize="small", **style)
         elif score.n < score.of:

@@ -1,4 +1,4 @@
-"""Where to draw, and the few things that all figures do alike."""
+"""Axes to draw on, and the few things that all figures have in common."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def panels(
 
 
 def plain(ax: Axes) -> None:
-    """Take away the frame where it says nothing."""
+    """Remove the frame at the top and right, and grey the rest."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(MUTED)
     ax.tick_params(color=MUTED, labelcolor=INK)
 
 
 def readable(name: object, width: int = 36) -> str:
-    """Return a name fit for a figure: one line, printable, not too long, a dollar a dollar."""
+    """Return a name fit for a figure: one line, printable, shortened, dollar signs escaped."""
     text = " ".join(str(name).split())
     text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
     text = text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -33,7 +33,8 @@ _RESULTS_LOSSES = {
     "reconstruction_loss_validation": "validation error (MSE)",
     "reconstruction_loss_train": "training error (MSE)",
 }
-_EARLY = 0.1  # of the steps, in which errors fall so far that all else would be a flat line
+# Of the steps. Errors fall so far in them that, on their scale, all later ones would look flat.
+_EARLY = 0.1
 
 
 def training(model: Model, ax: Axes | None = None) -> Axes:
@@ -99,8 +100,8 @@ def training_curves(
     ----------
     results
         A benchmark's results, or its table of curves: ``encoding``, ``seed``, ``metric``, ``step``
-        and ``value``. Which encoder an encoding has is read from the table of scores; from curves
-        alone it is not known, and each encoding has a panel of its own.
+        and ``value``. The encoders of an encoding are read from the table of scores; with curves
+        alone they are not known, and each encoding has its own panel.
     ax
         As many axes as there are panels, a figure or subfigure to divide, or ``None``: a new
         figure.

@@ -1,4 +1,4 @@
-"""What the encoders do, drawn for one example cell."""
+"""A scheme of the gene and expression encoders, drawn for one example cell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# The cell of the example: its counts, and a depth that makes x~ of one count 1.8.
+# Counts of the example cell, and a scale (c_norm / library size) with which x~ of one count is 1.8.
 _COUNTS = np.array([1, 1, 2, 2, 3, 3, 4, 6, 9, 14, 22, 40, 75])
 _SCALE = 5.0
 _N_HARD, _N_SOFT = 5, 6
@@ -147,7 +147,7 @@ def _values() -> NDArray[np.float64]:
 
 
 def _steps(ax: Axes, x: NDArray[Any], bins: NDArray[Any], encoder: str) -> None:
-    """Draw a function that jumps, each piece on its own."""
+    """Draw a step function, without lines where it jumps."""
     plain(ax)
     for bin_ in np.unique(bins):
         piece = x[bins == bin_]

@@ -1,4 +1,4 @@
-"""How encodings look: colour and letter say the expression, shape and hatch the gene encoder."""
+"""Looks of encodings: colour and letter by expression encoder, shape and hatch by gene encoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INK, MUTED, FAINT = "#1f2328", "#6b7280", "#d0d4da"
 
 EXPRESSION_COLORS = {"raw": "#f0bc42", "hard": "#bf4519", "log": "#4ba3d4", "soft": "#14335f"}
-"""Apart in lightness too, so that they differ in grey and to the colour-blind."""
+"""They differ in lightness too, so that they can be told apart in grey and by the colour-blind."""
 
 # Gene encoder: marker, hatch, dashes of a line (matplotlib's on and off lengths; none: solid).
 _GENE_LOOKS: dict[str, tuple[str, str, tuple[float, ...]]] = {
@@ -32,16 +32,17 @@ _OTHER_COLORS = ("#8a9099", "#5b616b", "#b4b9c1")
 
 @dataclass(frozen=True)
 class Look:
-    """How one encoding is drawn wherever it is drawn.
+    """The look of one encoding, the same in all figures.
 
     Attributes
     ----------
     color
-        Of its expression encoder; grey for what has none.
+        That of its expression encoder; grey if it has none.
     marker, hatch, dashes
-        Of its gene encoder.
+        Those of its gene encoder.
     letter
-        Of its expression encoder, with a number where two encodings would look the same.
+        First letter of its expression encoder, with a number where two encodings would look the
+        same.
     hollow
         Whether it is a control.
     """
@@ -67,7 +68,7 @@ class Look:
 
 
 PLAIN = Look(_OTHER_COLORS[0], "o", "", (), "", hollow=False)
-"""The look of what is known by name only."""
+"""The look of an encoding of which only the name is known, because it has no scores."""
 
 
 def looks(table: pd.DataFrame) -> dict[str, Look]:

@@ -129,7 +129,7 @@ def _explain(ax: Axes, styles: dict[str, Look]) -> None:
 
 
 def _note(ax: Axes, places: dict[str, Place], unit: str, words: dict[str, str]) -> None:
-    """Say below the axes what the lines are, what is not drawn, and what rests on less."""
+    """Say below the axes what the lines are, and which encodings lack scores or some of them."""
     most = max(min(place.x.n, place.y.n) for place in places.values())
     lines = [f"lines: 1 standard deviation over {most} {unit}"] if most > 1 else []
     for name, (_, x, y) in places.items():

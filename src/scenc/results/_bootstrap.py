@@ -1,4 +1,4 @@
-"""How certain a difference is, over data sets and seeds."""
+"""Paired scores of two sides, and their bootstrap over data sets and seeds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Paired:
 
     @classmethod
     def of(cls, a: NDArray[np.float64], b: NDArray[np.float64]) -> Paired:
-        """Keep what both sides have, and data sets with any of it."""
+        """Keep scores that both sides have; drop data sets and seeds without any."""
         both = np.isfinite(a) & np.isfinite(b)
         rows, columns = both.any(axis=1), both.any(axis=0)
         a, b = np.where(both, a, np.nan), np.where(both, b, np.nan)
@@ -50,28 +50,29 @@ class Paired:
     def resampled(self, n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return both means of n bootstrap samples, shape ``(n,)`` each.
 
-        Data sets and seeds are drawn with replacement, each by themselves, since they are crossed:
-        a seed's model is judged by all data sets (the "pigeonhole bootstrap", Owen 2007,
-        doi:10.1214/07-AOAS122, which errs on the side of caution). Both sides are drawn alike.
+        Data sets and seeds are crossed, since the model of a seed is scored on all data sets. So
+        both are drawn with replacement, independently of each other (the "pigeonhole bootstrap",
+        Owen 2007, doi:10.1214/07-AOAS122; its intervals are rather too wide than too narrow). Both
+        sides get the same draws.
         """
         rng = np.random.default_rng(seed)
         rows = _draws(rng, n, self.n_datasets)
         columns = _draws(rng, n, self.n_seeds)
         a, b = _means(self.a, rows, columns), _means(self.b, rows, columns)
-        # A sample may miss all seeds that a ragged table has on its data sets.
+        # Where seeds are missing on some data sets, a sample may hold no score at all.
         whole = np.isfinite(a)
         return a[whole], b[whole]
 
 
 def _draws(rng: np.random.Generator, n: int, size: int) -> NDArray[np.float64]:
-    """How often each of so many things is drawn, shape ``(n, size)``."""
+    """Return how often each of `size` items is drawn in n samples, shape ``(n, size)``."""
     return rng.multinomial(size, np.full(size, 1 / size), size=n).astype(np.float64)
 
 
 def _means(
     values: NDArray[np.float64], rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Weighted means over columns, then rows, of what is defined, shape ``(n,)``."""
+    """Return weighted means of the defined values, over columns, then rows, shape ``(n,)``."""
     defined = np.isfinite(values).astype(np.float64)
     weight = columns @ defined.T
     sums = columns @ np.where(defined > 0, values, 0).T

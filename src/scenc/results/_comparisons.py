@@ -22,7 +22,7 @@ class Comparison:
     Attributes
     ----------
     name
-        What is compared, such as ``"learned over protein"``.
+        The two groups, such as ``"learned over protein"``.
     within
         The encoder that both sides share; ``"all"``: the mean over all such encoders.
     a, b
@@ -76,7 +76,7 @@ def paper_comparisons(encodings: pd.DataFrame) -> list[Comparison]:
 
 
 def control_comparisons(encodings: pd.DataFrame) -> list[Comparison]:
-    """Return each control over the encoding it is made from, and soft over the control."""
+    """Return each control over the encoding it is made from, and soft over each control."""
     named, controls = (_by_encoders(encodings, kind) for kind in ("encoding", "control"))
     comparisons = []
     for (genes, expression), names in controls.items():

@@ -16,13 +16,7 @@ from scenc.results._comparisons import (
     control_comparisons,
     paper_comparisons,
 )
-from scenc.results._results_files import (
-    read_run,
-    read_table,
-    write_csv,
-    write_parquet,
-    write_run,
-)
+from scenc.results._results_files import read_run, read_table, write_run, write_table
 from scenc.results._tidy import CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
@@ -51,7 +45,7 @@ _SIZE = ("n_datasets", "n_seeds")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Results:
-    """What a benchmark found, as tidy tables; made by `Benchmark`, `load` or `from_tables`.
+    """The results of a benchmark as tidy tables; made by `Benchmark`, `load` or `from_tables`.
 
     Attributes
     ----------
@@ -59,11 +53,11 @@ class Results:
         One row per encoding, data set, metric and seed: ``encoding`` (display name), ``kind``
         (``"encoding"``, ``"control"`` or ``"baseline"``), ``gene_encoder``, ``expression_encoder``
         (None for baselines), ``dataset``, ``metric``, ``seed``, ``value`` (NaN where undefined),
-        ``reason`` (why it is).
+        ``reason`` (why it is undefined).
     curves
         Training curves: ``encoding``, ``seed``, ``metric``, ``epoch``, ``step``, ``value``.
     jobs
-        What was done: ``job``, ``task`` (``"train"``, ``"embed"``, ``"score"``), ``encoding``,
+        One row per job: ``job``, ``task`` (``"train"``, ``"embed"``, ``"score"``), ``encoding``,
         ``dataset``, ``seed``, ``status`` (``"done"``, ``"failed"``, ``"diverged"``,
         ``"pending"``), ``reason``, ``diverged_step``, ``seconds``, ``peak_memory_mb``.
     run
@@ -83,20 +77,21 @@ class Results:
         jobs: pd.DataFrame | None = None,
         run: dict[str, Any] | None = None,
     ) -> Self:
-        """Make results of tables from anywhere.
+        """Make results of tables from any source.
 
         Parameters
         ----------
         scores
-            At least ``encoding``, ``dataset``, ``metric`` and ``value``; what else is missing is
-            filled in (seed 0, kind ``"encoding"``).
+            At least ``encoding``, ``dataset``, ``metric`` and ``value``; the other columns, where
+            they are missing, are filled in (seed 0, kind ``"encoding"``). Infinite values become
+            NaN.
         curves, jobs, run
             The other tables, if there are any.
 
         Raises
         ------
         ValueError
-            A column is missing or holds something else than it should, or a score stands twice.
+            A column is missing, does not hold numbers where it must, or two rows give one score.
 
         Examples
         --------
@@ -115,7 +110,7 @@ class Results:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `write` wrote.
+        """Read the tables that `write` wrote.
 
         Parameters
         ----------
@@ -127,7 +122,7 @@ class Results:
         FileNotFoundError
             There is no table of scores.
         ValueError
-            A file is damaged, or a table is not what it should be.
+            A file is damaged, or a table is refused by `from_tables`.
         """
         path = Path(folder)
         tables = {name: read_table(path, name) for name in _TABLES}
@@ -191,7 +186,7 @@ class Results:
         return lowest[["encoding", "seed", "value", "step", "epoch"]].reset_index(drop=True)
 
     def relative_differences(self) -> pd.DataFrame:
-        """Return by how much one side is above the other, relative to the other.
+        """Return differences between groups of encodings, as fractions of the second group's mean.
 
         Learned over protein genes for each expression encoder, and soft over each other expression
         encoder for each gene encoder; each also over all of them (``within == "all"``). Means are
@@ -222,9 +217,9 @@ class Results:
     ) -> pd.DataFrame:
         """Return intervals of differences, from a paired bootstrap over data sets and seeds.
 
-        Data sets and seeds are drawn with replacement, each by themselves and alike for both
-        sides; the interval holds the middle part of the differences so found. With few data sets
-        or seeds it is rough: six data sets can be drawn in 462 ways only.
+        Data sets and seeds are drawn with replacement, independently of each other, and the same
+        for both sides; the interval holds the middle part of the differences of all samples. With
+        few data sets or seeds it is rough: six data sets can be drawn in 462 ways only.
 
         Parameters
         ----------
@@ -234,8 +229,8 @@ class Results:
             Of the samples.
         a, b
             Encodings to compare, by name: one, or several whose scores are averaged. ``None``:
-            those of `relative_differences`, each control with what it is made from and with soft,
-            and each encoding with each baseline.
+            those of `relative_differences`, each control with the encoding it is made from and with
+            soft, and each encoding with each baseline.
         metrics
             Which ones; ``None``: all.
         level
@@ -271,7 +266,7 @@ class Results:
         return pd.DataFrame(rows, columns=[*_HEAD, *_INTERVAL, *_SIZE])
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write all tables, and what `summary`, `per_dataset` and the rest make of them.
+        """Write all tables, and those that `summary`, `per_dataset` and the rest derive from them.
 
         Parameters
         ----------
@@ -285,21 +280,18 @@ class Results:
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        files = []
-        for name in _TABLES:
-            table: pd.DataFrame = getattr(self, name)
-            files += [write_parquet(table, path, name), write_csv(table, path, name)]
-        derived = {
-            "summary": self.summary(),
-            "per_dataset": self.per_dataset(),
-            "relative_differences": self.relative_differences(),
-            "bootstrap": self.bootstrap(n=2000),
+        tables: dict[str, pd.DataFrame] = {
+            f"{name}.{kind}": getattr(self, name) for name in _TABLES for kind in ("parquet", "csv")
         }
-        files += [write_csv(table, path, name) for name, table in derived.items()]
+        tables["summary.csv"] = self.summary()
+        tables["per_dataset.csv"] = self.per_dataset()
+        tables["relative_differences.csv"] = self.relative_differences()
+        tables["bootstrap.csv"] = self.bootstrap(n=2000)
+        files = [write_table(table, path / name) for name, table in tables.items()]
         return [*files, write_run(self.run, path)]
 
     def _with_who(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Put kind, gene and expression encoder behind the encoding."""
+        """Add kind, gene and expression encoder after the encoding."""
         joined = self.encodings.merge(table, on="encoding", how="right")
         return joined[[*_WHO, *(name for name in table if name != "encoding")]]
 
@@ -429,9 +421,9 @@ def _interval(
     low, high = np.quantile(many_a - many_b, ends)
     ratio = np.divide(many_a, many_b, out=np.full_like(many_a, np.nan), where=many_b != 0) - 1
     relative = np.nanquantile(ratio, ends) if np.isfinite(ratio).any() else (np.nan, np.nan)
-    found = (low, high, np.mean(many_a > many_b), *relative)
+    values = (low, high, np.mean(many_a > many_b), *relative)
     return {
         **_means(paired, comparison, metric),
-        **dict(zip(_INTERVAL, map(float, found), strict=True)),
+        **dict(zip(_INTERVAL, map(float, values), strict=True)),
         **_size(paired),
     }

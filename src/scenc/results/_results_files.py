@@ -1,4 +1,4 @@
-"""The files that results are kept in: tables, and what is known of the run."""
+"""The files of results: tables, and the description of the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame | None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read what is known of the run; nothing if there is no such file.
+    """Read the description of the run; empty if there is no such file.
 
     Raises
     ------
@@ -55,24 +55,18 @@ def read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
-def write_parquet(table: pd.DataFrame, folder: Path, name: str) -> Path:
-    """Write a table as Parquet, whole or not at all."""
-    path = folder / f"{name}.parquet"
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table as Parquet or CSV, by the ending of the path, whole or not at all."""
     with atomic_path(path) as draft:
-        table.to_parquet(draft, index=False)
-    return path
-
-
-def write_csv(table: pd.DataFrame, folder: Path, name: str) -> Path:
-    """Write a table as CSV, whole or not at all."""
-    path = folder / f"{name}.csv"
-    with atomic_path(path) as draft:
-        table.to_csv(draft, index=False)
+        if path.suffix == ".parquet":
+            table.to_parquet(draft, index=False)
+        else:
+            table.to_csv(draft, index=False)
     return path
 
 
 def write_run(run: dict[str, Any], folder: Path) -> Path:
-    """Write what is known of the run, whole or not at all."""
+    """Write the description of the run, whole or not at all."""
     path = folder / _RUN
     with atomic_path(path) as draft:
         draft.write_text(json.dumps(run, indent=1, allow_nan=False), "utf-8")

@@ -1,1 +1,1 @@
-"""What a benchmark compares: encodings, other methods, data sets, configurations."""
+"""The entries of a benchmark: encodings, other methods, data sets, configurations."""

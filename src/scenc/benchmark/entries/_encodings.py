@@ -1,4 +1,4 @@
-"""The encodings to compare: models of scenc that differ in what they are told to differ in."""
+"""Encodings: settings of scenc models that are to be compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["encoding", "control", "baseline"]
 
-# Each control shows the expression's depth to a binned encoding that otherwise hides it.
+# Quantile bins within a cell and bins of raw counts hide the cell's library size, on which x~
+# depends. Each control changes such an encoding so that it is shown: remark, model settings.
 _CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
     "hard": ("global edges", {"hard_edges": "global"}),
     "log": ("of x~", {"log_input": "normalized"}),
@@ -35,14 +36,14 @@ class Encoding:
     training
         Arguments of `scenc.Model.train`.
     objective
-        As in `scenc.Model`; here masked expression, the paper's, whatever the preset's own is.
+        As in `scenc.Model`, but by default the paper's, ``"masked"``, with every preset.
     name
-        What tables and figures call it; ``None``: the gene encoder (or the label of its vectors)
+        Name in tables and figures; ``None``: the gene encoder (or the label of its vectors)
         and the expression encoder.
     kind
         ``"encoding"``; ``"control"`` is left out of comparisons between encodings.
     remark
-        What follows in brackets where there is no name.
+        Text in brackets after the name that is made where `name` is None.
 
     Examples
     --------
@@ -79,7 +80,7 @@ class Encoding:
         Parameters
         ----------
         gene_vectors
-            What the pretrained gene vectors are called, such as ``"ESM-2"``.
+            Name of the pretrained gene vectors, such as ``"ESM-2"``.
         """
         protein = gene_vectors or "protein"
         genes = protein if self.gene_encoder == "protein" else self.gene_encoder
@@ -100,12 +101,12 @@ class Encoding:
         from scenc.train import TrainConfig
 
         preset = get_preset(self.preset, self.objective)
-        own = {
+        fixed = {
             "gene_encoder": self.gene_encoder,
             "expression_encoder": self.expression_encoder,
             "seed": seed,
         }
-        model = asdict(ModelConfig.from_dict({**preset.model, **self.model, **own}))
+        model = asdict(ModelConfig.from_dict({**preset.model, **self.model, **fixed}))
         names = [field.name for field in fields(TrainConfig)]
         refuse_unknown(self.training, [*names, *_trainer_names(Model)], "training argument")
         known = {name: value for name, value in self.training.items() if name in names}
@@ -135,9 +136,9 @@ def grid(
     controls
         Whether to add, to ``"hard"`` and ``"log"`` where these are asked for, hard bins with
         global edges of x~ and log bins of x~; or the gene encoders to add them to. The target x~
-        contains a cell's depth, which quantile bins within a cell and logs of raw counts hide and
-        raw and soft encodings show. The controls show it and bin all the same: they tell what
-        binning loses in resolution from what it loses in depth.
+        depends on a cell's library size, which quantile bins within a cell and logs of raw counts
+        hide, and raw and soft encodings show. The controls show it but still bin: they separate
+        what binning loses in resolution from what it loses by hiding the library size.
     model, training, objective
         Settings that all share; see `Encoding`.
 
@@ -170,13 +171,13 @@ def grid(
 
 
 def _control(encoding: Encoding) -> Encoding:
-    """Return the same encoding, shown the depth."""
+    """Return the encoding changed so that it shows the library size."""
     remark, change = _CONTROLS[encoding.expression_encoder]
     return replace(encoding, model={**encoding.model, **change}, kind="control", remark=remark)
 
 
 def _trainer_names(model: type[Any]) -> list[str]:
-    """Return what `Model.train` takes beside a `TrainConfig`, less what the benchmark decides."""
+    """Return the arguments of `Model.train`, beside a `TrainConfig`, that an encoding may set."""
     parameters = inspect.signature(model.train).parameters
     ours = {"self", "overrides", "enable_progress_bar", "callbacks", "datamodule"}
     return [name for name in parameters if name not in ours]

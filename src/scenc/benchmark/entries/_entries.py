@@ -1,4 +1,4 @@
-"""Encodings, baselines and users' own methods, seen alike."""
+"""Entries: encodings, baselines and users' methods behind one interface."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Entry:
 
     @property
     def gene_encoder(self) -> str | None:
-        """``"learned"`` or ``"protein"``; None for what is no encoding."""
+        """``"learned"`` or ``"protein"``; None if it is no encoding."""
         return self.method.gene_encoder if isinstance(self.method, Encoding) else None
 
     @property
     def expression_encoder(self) -> str | None:
-        """``"raw"``, ``"hard"``, ``"log"`` or ``"soft"``; None for what is no encoding."""
+        """``"raw"``, ``"hard"``, ``"log"`` or ``"soft"``; None if it is no encoding."""
         return self.method.expression_encoder if isinstance(self.method, Encoding) else None
 
     @property
@@ -166,7 +166,7 @@ def _baseline(
 def _chosen(
     options: dict[str, Any], models: list[Encoding], gene_vectors: str | None
 ) -> list[Encoding]:
-    """Return the encodings to show untrained: learned + soft, if it is there, unless told."""
+    """Return the encodings to leave untrained: those asked for, or learned + soft."""
     titles = {model.title(gene_vectors): model for model in models}
     if not titles:
         raise ValueError("The baseline 'untrained' needs a scenc encoding to leave untrained.")

@@ -1,4 +1,4 @@
-"""What settings, data and versions are, as SHA-256: the keys under which results are kept."""
+"""SHA-256 of settings, data and versions: the keys under which results are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scenc.data.counts import Csr
 
 FORMAT = 4
-"""Goes up when what a job writes, or how it computes it, changes within a version of scenc."""
+"""Raise it when the files or the computation of a job change within one version of scenc."""
 
 _PACKAGES = ("scenc", "torch", "scvi-tools", "scib-metrics", "anndata", "numpy", "scanpy",
              "scikit-learn", "igraph")  # fmt: skip
@@ -49,7 +49,7 @@ def counts_fingerprint(matrix: Csr, genes: Iterable[str]) -> str:
 
 
 def groups_fingerprint(obs: pd.DataFrame) -> str:
-    """Return the SHA-256 of columns of categories, a missing value being none of them."""
+    """Return the SHA-256 of categorical columns; a missing value belongs to no category."""
     sha = hashlib.sha256()
     for name in sorted(obs.columns):
         column = obs[name].cat.remove_unused_categories()

@@ -1,4 +1,4 @@
-"""Anything that embeds cells: the protocol, and the baselines."""
+"""Methods other than scenc encodings: the protocol, and the baselines."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Method(Protocol):
-    """What an object must do to be an entry of the benchmark.
+    """The protocol of an object that can be an entry of the benchmark.
 
     It is fitted to the training data once for each seed, always a fresh copy of it. With the
     attribute ``fit_on = "evaluation"`` it is fitted to each evaluation set instead, and counts as a
     baseline. With the methods ``save(folder)`` and ``load(folder)`` (which returns the fitted
-    object) its fit is kept; without, what it embeds is kept, and it is fitted again for evaluation
-    sets that come later.
+    object) the fit is stored; without, only its embeddings are, and it is fitted again for
+    evaluation sets that are added later.
 
-    What tells its results from those with other settings is its attribute ``settings`` (plain
-    values), or the fields of a dataclass, or else its other attributes; and the text of its class.
+    Stored results are used again if the method has the same settings and the source text of its
+    class is the same. Settings are its attribute ``settings`` (plain values), or the fields of a
+    dataclass, or else all its attributes.
     """
 
     def fit(self, adata: AnnData, batch_key: str | None = None, seed: int = 0) -> Any:
@@ -49,12 +50,12 @@ class Method(Protocol):
 class PCA:
     """Principal components of log-normalised, highly variable genes of the evaluation set.
 
-    Unlike the encodings it is fitted to the cells it is judged by.
+    Unlike the encodings it is fitted to the cells that it is evaluated on.
 
     Attributes
     ----------
     n_components
-        Their number; fewer where cells or genes are fewer.
+        Number of components; fewer where cells or genes are fewer.
     n_genes
         Number of highly variable genes (by scanpy's rule for log-normalised values), or all there
         are.
@@ -65,7 +66,7 @@ class PCA:
 
     name = "PCA"
     fit_on = "evaluation"
-    # How stored results know this class. A change to what it computes needs another value.
+    # Stored results are found by this identity. Change it when the class computes something else.
     identity = (
         "scenc.benchmark._methods.PCA",
         "679667fb80fd22c218084affce0da464acae4e171839232d6be4fb9ea871c04e",
@@ -92,7 +93,7 @@ class PCA:
 class SCVI:
     """The latent space of scVI, fitted to the evaluation set with its batches.
 
-    Unlike the encodings it is fitted to the cells it is judged by, and is told their batches.
+    Unlike the encodings it is fitted to the cells that it is evaluated on, and knows their batches.
 
     Attributes
     ----------
@@ -112,7 +113,7 @@ class SCVI:
 
     name = "scVI"
     fit_on = "evaluation"
-    # How stored results know this class. A change to what it computes needs another value.
+    # Stored results are found by this identity. Change it when the class computes something else.
     identity = (
         "scenc.benchmark._methods.SCVI",
         "a68087bfbcea13b5b4a30239f9f12b1dab3e24ee2787cf72c76b7fe4bce5d811",
@@ -146,12 +147,12 @@ class SCVI:
 
 @dataclass(frozen=True)
 class Untrained:
-    """A scenc model with its initial weights: what the architecture gives without training.
+    """A scenc model with its initial weights: the embedding without any training.
 
     Attributes
     ----------
     encoding
-        Which one.
+        The encoding to leave untrained.
     """
 
     encoding: Encoding
@@ -162,7 +163,7 @@ class Untrained:
 
 
 def method_settings(method: Any) -> dict[str, Any]:
-    """Return what tells a method's results from those of others, as plain values.
+    """Return the plain values by which a method's stored results are found.
 
     Raises
     ------
@@ -177,7 +178,7 @@ def method_settings(method: Any) -> dict[str, Any]:
         settings = dict(getattr(method, "__dict__", {}))
     kind = type(method)
     package = kind.__module__.partition(".")[0]
-    # Our own baselines keep theirs wherever they stand and however they are worded.
+    # The baselines here have a fixed identity, so that moving or rewording them loses no results.
     name, source = getattr(
         kind, "identity", (f"{kind.__module__}.{kind.__qualname__}", _source(kind))
     )
@@ -240,7 +241,7 @@ def _variable_genes(logged: AnnData, n_genes: int) -> NDArray[np.intp]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what Lightning says of devices and of reaching the last epoch."""
+    """Silence Lightning's messages about devices and about reaching the last epoch."""
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = log.level
     log.setLevel(logging.WARNING)

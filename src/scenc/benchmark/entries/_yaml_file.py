@@ -1,4 +1,4 @@
-"""The benchmark as a YAML file: read, and every key checked."""
+"""The YAML file of a benchmark: read, and every key checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GRID = ("preset", "objective", "gene_encoders", "expression_encoders", "control
 
 @dataclass(frozen=True)
 class Config:
-    """What a file says.
+    """A configuration file.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Config:
     values
         Its contents, all keys known.
     data_dir
-        Folder that file names are relative to.
+        Folder that file names in it are relative to.
     """
 
     path: Path
@@ -45,18 +45,18 @@ class Config:
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `Benchmark`, but for the output folder."""
         values = self.values
-        found: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "train": self._train(values.get("train")),
             "evaluate": {name: self._evaluation(of) for name, of in values["evaluate"].items()},
             "encodings": self._encodings(values.get("encodings", {})),
         }
         if (proteins := values.get("protein_embeddings")) is not None:
-            found["protein_embeddings"] = self._file(proteins["file"])
-            found["gene_vectors"] = proteins.get("label")
+            arguments["protein_embeddings"] = self._file(proteins["file"])
+            arguments["gene_vectors"] = proteins.get("label")
         for name in ("title", "baselines", "seeds", "metrics", "k", "threads"):
             if values.get(name) is not None:
-                found[name] = values[name]
-        return found
+                arguments[name] = values[name]
+        return arguments
 
     def _train(self, given: dict[str, Any] | None) -> TrainingSet | None:
         if given is None:
@@ -71,9 +71,9 @@ class Config:
     def _encodings(self, given: Any) -> list[Encoding]:
         if isinstance(given, list):
             return [Encoding(**one) for one in given]
-        own = given.get("others", [])
+        others = given.get("others", [])
         arguments = {name: value for name, value in given.items() if name != "others"}
-        return [*grid(**arguments), *(Encoding(**one) for one in own)]
+        return [*grid(**arguments), *(Encoding(**one) for one in others)]
 
     def _file(self, name: str) -> Path:
         return self.data_dir / Path(name).expanduser()
@@ -153,7 +153,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _check(values: dict[str, Any]) -> None:
     """Refuse what is unknown, missing or of the wrong kind."""
-    # What anchors are defined in.
+    # A place for YAML anchors, which other keys refer to.
     values.pop("shared", None)
     refuse_unknown(values, _TOP, "key")
     sets = _mapping(_needed(values, "evaluate", "the file"), "evaluate")

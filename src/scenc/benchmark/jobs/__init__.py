@@ -1,1 +1,1 @@
-"""How a benchmark is computed: jobs under the key of all they depend on."""
+"""The jobs of a benchmark: planned, run, stored under the hash of all they depend on, collected."""

@@ -1,4 +1,4 @@
-"""From what jobs left in the store to the tidy tables."""
+"""The results of jobs, collected from the store into tidy tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CURVE_NAMES = {"train_loss": "reconstruction_loss_train"}
 
 @dataclass(frozen=True)
 class State:
-    """How far a job is.
+    """Status of a job.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class State:
     reason
         Why it failed or diverged.
     record
-        What it says of itself, if it has finished.
+        Its record in the store; empty if it has not finished.
     """
 
     status: str
@@ -42,7 +42,7 @@ class State:
 
 
 def job_states(jobs: Sequence[Job], store: JobStore) -> dict[str, State]:
-    """Return how far each job is, by key; what needs a failed job has failed too."""
+    """Return the state of each job, by key; a job that needs a failed one has failed too."""
     states: dict[str, State] = {}
     names: dict[str, str] = {}
     for job in jobs:
@@ -62,7 +62,7 @@ def job_states(jobs: Sequence[Job], store: JobStore) -> dict[str, State]:
 def collect(
     jobs: Sequence[Job], entries: Sequence[Entry], store: JobStore, run: dict[str, Any]
 ) -> Results:
-    """Return the tables of what has been done so far."""
+    """Return the results of all jobs that have finished so far."""
     states = job_states(jobs, store)
     of = {entry.name: entry for entry in entries}
     scores: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def collect(
 
 
 def _scores(job: Job, entry: Entry, states: Mapping[str, State]) -> list[dict[str, Any]]:
-    """Return one row per metric; none while it is not known whether there will be scores."""
+    """Return one row per metric; none for a job that is still to be done."""
     state, embedded = states[job.key], states[job.needs[0]].record
     if state.status == "pending":
         return []
@@ -119,8 +119,8 @@ def _curves(job: Job, store: JobStore) -> list[dict[str, Any]]:
     path = store.folder(job.key) / CURVES_FILE
     if not path.is_file():
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
-    per_epoch = found["steps_per_epoch"]
+    history = json.loads(path.read_text(encoding="utf-8"))
+    per_epoch = history["steps_per_epoch"]
     return [
         {
             "encoding": job.entry,
@@ -130,7 +130,7 @@ def _curves(job: Job, store: JobStore) -> list[dict[str, Any]]:
             "step": step,
             "value": np.nan if value is None else value,
         }
-        for name, curve in found["curves"].items()
+        for name, curve in history["curves"].items()
         for step, value in zip(curve["step"], curve["value"], strict=True)
     ]
 

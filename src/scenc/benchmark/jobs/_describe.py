@@ -1,4 +1,4 @@
-"""What a run says of itself: the `run` of its results."""
+"""The description of a run, which is `Results.run`: versions, settings, data, seeds, machine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def describe(
 
 
 def machine() -> dict[str, Any]:
-    """Return what the results were computed on."""
+    """Return system, processor, cores, memory and GPUs of this machine."""
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -67,7 +67,7 @@ def machine() -> dict[str, Any]:
 
 
 def add_coverage(run: dict[str, Any], jobs: Sequence[Job], store: JobStore) -> None:
-    """Note how many genes of each evaluation set the models know, as embedding found."""
+    """Add how many genes of each evaluation set the models know, from the records of embedding."""
     for job in jobs:
         if job.task != "embed" or job.dataset is None:
             continue
@@ -80,7 +80,7 @@ def add_coverage(run: dict[str, Any], jobs: Sequence[Job], store: JobStore) -> N
 
 
 def _settings(entries: Sequence[Entry], seed: int) -> dict[str, Any]:
-    """Return what all encodings share, and by what each differs."""
+    """Return the settings that all encodings share, and those in which each differs."""
     settings = {entry.name: _flat(entry.settings(seed)) for entry in entries}
     models = {entry.name: settings[entry.name] for entry in entries if entry.encoding is not None}
     shared = {

@@ -1,4 +1,4 @@
-"""When a training run counts as diverged although its loss stayed finite."""
+"""Divergence of trainings whose loss stayed finite."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FACTOR = 2.0
-"""How far above its best a loss must end."""
+"""A loss diverged if it ends above this many times its best."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def find_divergence(steps: Sequence[int], losses: Sequence[float | None]) -> Div
 
     Returns
     -------
-    What happened, or None.
+    The divergence, or None.
 
     Examples
     --------

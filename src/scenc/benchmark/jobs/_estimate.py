@@ -1,4 +1,10 @@
-"""How long jobs will take and how much memory they will need, before any is done."""
+"""Estimates of the time and memory of jobs, before any is done.
+
+Each network is timed for a few training steps on this machine. Seconds per FLOP of its forward pass
+then give the time of training and embedding on data of any size. A network that is too large to be
+timed on a CPU is timed in a smaller version, with about the same seconds per FLOP. Scoring,
+baselines and memory follow from constants.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +27,11 @@ if TYPE_CHECKING:
     from scenc.benchmark.jobs._prepare import Prepared
     from scenc.benchmark.jobs._store import JobStore
 
-# Measured on one core of a 2-core virtual machine with `small`: seconds of a job's own, and for
-# each cell. Scores: all of them, 12 thousand cells.
+# Measured on one core of a 2-core virtual machine with `small`: seconds of any job, and seconds per
+# cell of all scores (at 12,000 cells) and of each baseline (scVI: per epoch).
 _JOB_SECONDS = 1.0
 _SCORE_SECONDS, _PCA_SECONDS, _SCVI_SECONDS = 1.5e-3, 5e-4, 1.2e-4
-# A process with all libraries loaded; each value of the counts while they are read and checked.
+# MB of a process with all libraries loaded; bytes per value of counts while these are read.
 _PROCESS_MB, _VALUE_BYTES = 1400.0, 32
 # A network larger than this (FLOPs of a cell) is timed in a smaller version of itself.
 _MOST_FLOPS = 5e8
@@ -35,14 +41,14 @@ _CELLS, _STEPS = 32, 4
 
 @dataclass(frozen=True)
 class Rates:
-    """What a network was timed at.
+    """Measured speed and size of a network.
 
     Attributes
     ----------
     train
         Seconds of a training step per FLOP of its forward pass.
     n_parameters
-        Of the network.
+        Number of parameters of the network.
     """
 
     train: float

@@ -1,4 +1,7 @@
-"""The cells of the grid: what has to be done, in which order, under which key."""
+"""The jobs of a benchmark: in which order, and under which key.
+
+For each seed and entry: train once, then for each evaluation set embed and score.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ Task = Literal["train", "embed", "score"]
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One thing to do, with all it needs to be done anywhere.
+    """One training, embedding or scoring, with all that it takes to do it in any process.
 
     Attributes
     ----------
@@ -27,11 +30,12 @@ class Job:
     entry, dataset, seed
         Which encoding, on which evaluation set (None in training), with which seed.
     key
-        SHA-256 of all that the result depends on.
+        SHA-256 of all that the result depends on: settings, contents of the data, seed, versions,
+        and the keys of `needs`. Names and paths are not among it.
     needs
         Keys of the jobs whose results it reads.
     spec
-        What to do, as plain values.
+        The specification, as plain values.
     method
         The object to fit, for methods that are not scenc's.
     """
@@ -47,7 +51,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What the job is called in tables; unique."""
+        """Name in tables; unique."""
         return "/".join([self.task, self.entry, *([self.dataset] if self.dataset else []),
                          str(self.seed)])  # fmt: skip
 
@@ -58,12 +62,12 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkPlan:
-    """What all jobs have in common.
+    """The entries, data, seeds and settings of a benchmark, from which its jobs follow.
 
     Attributes
     ----------
     entries
-        What is compared.
+        The encodings and methods to compare.
     training
         The training data; None if nothing is trained on them.
     evaluation
@@ -75,7 +79,7 @@ class BenchmarkPlan:
     vectors
         Fingerprint of the pretrained gene vectors; None: there are none.
     scoring
-        Which scores are wanted, and how.
+        Names of the scores, and settings of classification.
     versions
         Versions of what results depend on.
     """
@@ -117,7 +121,7 @@ class BenchmarkPlan:
     def _embed(self, entry: Entry, dataset: str, seed: int, train: Job | None) -> Job:
         cells = self.evaluation[dataset]
         where = {"file": cells.content}
-        # To embed, our own models look at nothing but counts.
+        # Models of scenc embed by counts alone: other labels or batches leave the key as it is.
         data = cells.content if entry.encoding is None else cells.counts
         if train is None:
             spec = {"settings": entry.settings(seed), "data": data}
@@ -142,7 +146,7 @@ class BenchmarkPlan:
         spec: dict[str, Any],
         where: dict[str, Any],
     ) -> Job:
-        """Make a job; `where` says where data are, which results do not depend on."""
+        """Make a job; `where` locates data and is not hashed: results do not depend on it."""
         versions = dict(self.versions)
         depends = {"format": FORMAT, "task": task, "seed": seed, "versions": versions, **spec}
         ours = entry.encoding is not None

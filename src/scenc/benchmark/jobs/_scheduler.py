@@ -1,4 +1,10 @@
-"""Running jobs in the order of what they need, in this process or through an executor."""
+"""Running jobs, each after those it needs: in this process, in a pool, or through an executor.
+
+The scheduler decides only which job is started next. It keeps no state on disk: whether a job is
+done, and who is computing it, is known from the store alone (records and locks), and each process
+checks that itself in `run_job`. So a run that was killed goes on where it was, and several runs may
+work on one folder.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +30,14 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """What runs jobs elsewhere: ``submit`` returns something with ``done`` and ``result``.
-
-    Every executor of `concurrent.futures` does, dask's ``Client.get_executor()`` and submitit's.
-    """
+    """Runs jobs in other processes; any executor of `concurrent.futures`, dask's or submitit's."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
-        """Call the function with the arguments, some time and somewhere."""
+        """Call the function with the arguments later; return a future (``done``, ``result``)."""
 
 
 class Scheduler:
-    """Jobs, and how far they are.
+    """Starts jobs when those that they need have finished.
 
     Parameters
     ----------
@@ -63,7 +66,8 @@ class Scheduler:
         """Do all jobs in this process, one after the other."""
         while self._waiting:
             ready = self._ready()
-            # Another process may be working on the same folder: take what it is not doing.
+            # Another run may work on the same folder: take the first job that it is not computing,
+            # and wait for one of them only if it is computing all that are ready.
             for job in ready:
                 outcome = run_job(job, self._root, self._threads, False)
                 if outcome != "busy":
@@ -74,9 +78,10 @@ class Scheduler:
             self._end(job, outcome == "finished")
 
     def run_in(self, executor: Executor) -> None:
-        """Do all jobs through an executor that someone else has made and will close.
+        """Do all jobs through the user's executor, which is left open.
 
-        A job whose process dies is recorded as failed.
+        All jobs that are ready are submitted at once: the executor has its own queue. A job whose
+        process dies is recorded as failed.
         """
         running: dict[Any, Job] = {}
         try:
@@ -91,10 +96,11 @@ class Scheduler:
             raise
 
     def run_in_pool(self, n_workers: int) -> None:
-        """Do all jobs in processes of our own.
+        """Do all jobs in a pool of `n_workers` processes.
 
-        Where one dies (out of memory, say), the pool is lost and with it what the others were
-        doing. Those jobs are done again, each in a pool of its own, to see which it was.
+        When a process dies (out of memory, say), Python breaks the whole pool, and does not tell
+        which job it was. All jobs that were running are then done again, each in a new pool of one
+        process: the one that kills its pool again is recorded as failed.
         """
         while self._waiting:
             with _pool(n_workers) as pool:
@@ -104,7 +110,7 @@ class Scheduler:
                     self._collect(job, self._send(pool, job))
 
     def _drain(self, pool: ProcessPoolExecutor, n_workers: int) -> list[Job]:
-        """Do jobs until all have ended or the pool breaks; return what it was doing then."""
+        """Do jobs until all have ended or the pool breaks; return those that ran when it broke."""
         running: dict[Any, Job] = {}
         try:
             while self._waiting:
@@ -121,6 +127,7 @@ class Scheduler:
         return []
 
     def _ready(self) -> list[Job]:
+        """Return the jobs that wait for nothing but their turn."""
         return [job for job in self._waiting if self._finished.issuperset(job.needs)]
 
     def _submit(self, executor: Executor, running: dict[Any, Job], room: int) -> None:
@@ -135,12 +142,12 @@ class Scheduler:
         return executor.submit(run_job, job, self._root, self._threads)
 
     def _collect(self, job: Job, future: Any) -> None:
-        """Take note of a job that has come back."""
+        """Note the outcome of a job that an executor has ended."""
         try:
             outcome = future.result()
         except KeyboardInterrupt:
             raise
-        except (Exception, CancelledError) as error:  # noqa: BLE001  # the executor's, any kind
+        except (Exception, CancelledError) as error:  # noqa: BLE001  # `run_job` itself raises none
             outcome = "failed"
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             text = f"the process died or could not be reached ({reason}); out of memory?"
@@ -148,9 +155,9 @@ class Scheduler:
         self._end(job, outcome == "finished")
 
     def _end(self, job: Job, well: bool) -> None:
-        """Strike off a job and, if it failed, those that need it."""
+        """Remove a job from those that wait and, if it failed, all that need it."""
         (self._finished if well else self._failed).add(job.key)
-        # Two entries may have equal settings, and so one job between them.
+        # Two entries with equal settings have jobs with equal keys, of which one is enough.
         ended = [other for other in self._waiting if other.key == job.key]
         self._waiting = [other for other in self._waiting if other.key != job.key]
         while not well:
@@ -165,15 +172,15 @@ class Scheduler:
 
 
 def _pool(n_workers: int) -> ProcessPoolExecutor:
-    # Spawned: a forked process would inherit the locks of threads it does not have.
+    # Spawned: a forked process inherits locks, but not the threads that would release them.
     return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"))
 
 
 def _any_done(futures: list[Any]) -> list[Any]:
-    """Wait until at least one has ended; return those that have."""
+    """Wait until at least one future is done; return all that are."""
     if all(isinstance(future, Future) for future in futures):
         return list(wait(futures, return_when=FIRST_COMPLETED).done)
-    pause = 0.02
+    pause = 0.02  # futures of other kinds (submitit's) cannot be waited for, only asked
     while not (done := [future for future in futures if future.done()]):
         time.sleep(pause)
         pause = min(1.0, 1.5 * pause)

@@ -1,4 +1,14 @@
-"""Where jobs leave what they find: whole or not at all, under the key of all it depends on."""
+"""The results of jobs on disk, each whole or not at all.
+
+The key of a job is a hash of all that its result depends on (see `BenchmarkPlan`), so that a result
+that is there is never out of date, and "resume" means no more than to look up keys::
+
+    work/
+      data/<fingerprint>.h5ad    cells that jobs read; vectors-<fingerprint>.safetensors
+      jobs/<key>/                a result: job.json, and model, embedding or curves
+      failures/<key>.json        why a job failed last time; tried again by the next run
+      locks/<key>.lock           held by the process that is computing the job or writing the data
+"""
 
 from __future__ import annotations
 
@@ -25,8 +35,8 @@ _RECORD = "job.json"
 class JobStore:
     """The working folder of a benchmark.
 
-    A result is a folder that is renamed into place once it is complete, so a process may be killed
-    at any moment. Failures are kept apart: they are recorded, not reused.
+    A result is written into a draft folder, which is renamed into place once it is complete, so
+    that a process may be killed at any moment. Failures are recorded, but never used as results.
 
     Parameters
     ----------
@@ -42,44 +52,56 @@ class JobStore:
         self._locks = self.root / "locks"
 
     def make(self) -> None:
-        """Make the folders, and clear away drafts that killed processes left behind."""
+        """Make the folders, and remove drafts that killed processes left behind."""
         for folder in (self.data, self._results, self._failures, self._locks):
             folder.mkdir(parents=True, exist_ok=True)
         for draft in [*self.data.glob(".*"), *self._results.glob(".*")]:
-            try:
-                with FileLock(self._locks / f"{_key_of(draft)}.lock", timeout=0):
+            # Another run may be at work in this folder. It holds the lock of what it is writing.
+            with self.claim(_key_of(draft), wait=False) as ours:
+                if ours:
                     _remove(draft)
-            except Timeout:
-                continue  # its process is alive
 
     def folder(self, key: str) -> Path:
-        """Return where the result with a key is, or would be."""
+        """Return the folder of a result, whether or not it is there."""
         return self._results / key
 
     def record(self, key: str) -> dict[str, Any] | None:
-        """Return what a finished job says of itself, or None if it has not finished."""
+        """Return the record of a finished job; None if it has not finished or is damaged."""
         record = _read_json(self.folder(key) / _RECORD)
         if record is None or record.get("key") != key or record.get("format") != FORMAT:
             return None
         return record
 
     def failure(self, key: str) -> dict[str, Any] | None:
-        """Return how a job failed last time, or None."""
+        """Return the reason and traceback of a job's last failure, or None."""
         return _read_json(self._failures / f"{key}.json")
 
     def write_failure(self, key: str, failure: dict[str, Any]) -> None:
-        """Record how a job failed."""
+        """Record the reason and traceback of a failure."""
         write_json(self._failures / f"{key}.json", failure)
 
     def clear_failure(self, key: str) -> None:
-        """Forget how a job failed."""
+        """Remove the record of a failure."""
         (self._failures / f"{key}.json").unlink(missing_ok=True)
 
     @contextmanager
     def claim(self, key: str, wait: bool) -> Iterator[bool]:
-        """Hold a key against all other processes; give False if another has it and we do not wait.
+        """Lock a key against all other processes.
 
-        The lock is the operating system's: it is gone when the process is.
+        Two runs in one folder, or two workers of one run, must not compute the same job at once.
+        The lock is the operating system's: it ends with the process, however that ends, so that a
+        killed run leaves nothing locked.
+
+        Parameters
+        ----------
+        key
+            Key of a job, or fingerprint of data.
+        wait
+            Whether to wait while another process holds it.
+
+        Yields
+        ------
+        Whether this process holds the key; False only without `wait`.
         """
         lock = FileLock(self._locks / f"{key}.lock", timeout=-1 if wait else 0)
         try:
@@ -94,17 +116,17 @@ class JobStore:
 
     @contextmanager
     def draft(self, key: str) -> Iterator[Path]:
-        """Give a folder to write a result into; it gets its place when the block ends well."""
-        # What may be there is damaged, or it would have been used.
+        """Yield a folder to write a result into; it is moved into place if no error is raised."""
+        # A folder that is already there is a damaged result, or it would have been used: replaced.
         with atomic_folder(self.folder(key)) as folder:
             yield folder
 
     def write_record(self, folder: Path, record: dict[str, Any]) -> None:
-        """Write what a job says of itself into its draft, last of all."""
+        """Write the record of a job into its draft, after everything else: it makes it a result."""
         write_json(folder / _RECORD, {"format": FORMAT, **record})
 
     def keep_data(self, content: str, adata: AnnData) -> None:
-        """Keep cells under their fingerprint, for jobs to read."""
+        """Write cells, under their fingerprint, for jobs to read."""
         target = self.data / f"{content}.h5ad"
         with self.claim(content, wait=True):
             if target.exists():
@@ -138,7 +160,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _key_of(draft: Path) -> str:
-    """Return the key, a hexadecimal number, that a draft's name starts with after its dot."""
+    """Return the key of a draft, whose name is a dot, the key and a suffix."""
     return draft.name[1:].partition("-")[0].partition(".")[0]
 
 

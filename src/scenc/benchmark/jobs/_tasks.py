@@ -1,4 +1,4 @@
-"""What jobs do: train, embed, score. Runs in whatever process the job is sent to."""
+"""The three tasks: train, embed, score. They run in the process that a job is sent to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EMBEDDING = "embedding.npy"
 
 
 def perform(job: Job, store: JobStore, folder: Path) -> dict[str, Any]:
-    """Do a job, leaving files in a folder; return what is to be recorded of it."""
+    """Do a job, write its files into a folder, and return the rest of its record."""
     if job.task == "train":
         return _train(job, store, folder)
     return _embed(job, store, folder) if job.task == "embed" else _score(job, store)

@@ -1,4 +1,4 @@
-"""Train one of our models for a job, and say how it went."""
+"""Training of a scenc model for a job: model, curves, and whether it diverged."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ def train_model(spec: dict[str, Any], store: JobStore, folder: Path) -> dict[str
     Parameters
     ----------
     spec
-        Of a training job.
+        The specification of a training job.
     store
-        Where the data are.
+        The store that holds the data.
     folder
-        Where to leave the model.
+        Folder to write model and curves into.
+
+    Returns
+    -------
+    The record: number of parameters, status, reason and step of divergence.
     """
     from scenc.train import NonFiniteLossError
 
@@ -73,7 +77,7 @@ def _n_parameters(model: Model) -> int:
 
 
 def _curves(model: Model) -> dict[str, Any]:
-    """Return what was recorded in training: for each name, steps and values."""
+    """Return the training curves: for each name, steps and values."""
     curves: dict[str, Any] = {}
     for name, frame in (model.history or {}).items():
         values = frame.iloc[:, 0].astype(float)
@@ -97,7 +101,7 @@ def _say_divergence(
         kept = "the best weights before it" if has_weights else "nothing: no validation came first"
         reason = f"the training loss was NaN or infinite at step {stopped}; kept: {kept}"
         return {"status": "diverged", "reason": reason, "diverged_step": stopped}
-    # The one that chooses the best weights.
+    # The loss by which `BestWeights` chooses.
     names = [name for name in _VALIDATION if name in curves["curves"]]
     curve = curves["curves"][names[0]] if names else {"step": [], "value": []}
     found = find_divergence(curve["step"], curve["value"])

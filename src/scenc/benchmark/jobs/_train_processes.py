@@ -1,7 +1,7 @@
 """Training of one model by several processes of this machine, under Lightning's DDP.
 
-Lightning starts the other processes by running the same program again, so the program must do
-nothing but train: it is this module.
+Lightning starts the other processes by running the same program again. So the program must do
+nothing but train, and it is this module: ``python -m scenc.benchmark.jobs._train_processes``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SPEC, _OUTCOME = "spec.json", "outcome.json"
 
 
 def train_in_processes(spec: dict[str, Any], store: JobStore, folder: Path) -> dict[str, Any]:
-    """Do a training job in processes of its own; the arguments are those of `train_model`.
+    """Do a training job in new processes; the arguments are those of `train_model`.
 
     Raises
     ------
     RuntimeError
-        They failed; the message is the last they said.
+        They failed; the message is the last line of their standard error.
     """
     import torch
 
@@ -55,11 +55,11 @@ def train_in_processes(spec: dict[str, Any], store: JobStore, folder: Path) -> d
 
 
 def main(root: str, folder: str) -> None:
-    """Train as one of the processes; the first leaves the model and what there is to say."""
+    """Train as one of the processes; the first one writes the model and the record."""
     spec = json.loads((Path(folder) / _SPEC).read_text(encoding="utf-8"))
-    found = train_model(spec, JobStore(root), Path(folder))
+    record = train_model(spec, JobStore(root), Path(folder))
     if rank() == 0:
-        write_json(Path(folder) / _OUTCOME, found)
+        write_json(Path(folder) / _OUTCOME, record)
 
 
 if __name__ == "__main__":

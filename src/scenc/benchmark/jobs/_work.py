@@ -1,4 +1,4 @@
-"""Doing one job, wherever it runs: claimed, measured, recorded."""
+"""One job from claim to record, in whatever process it runs."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ type Outcome = Literal["finished", "failed", "busy"]
 
 
 def run_job(job: Job, root: str, threads: int, wait: bool = True) -> Outcome:
-    """Do a job unless it has been done, and leave its result or its failure in the store.
+    """Do a job unless it has been done, and write its result or its failure into the store.
 
     Parameters
     ----------
     job
         The job.
     root
-        Folder of the store, seen by all processes that work on it.
+        Folder of the store, which all processes must see.
     threads
-        Threads to compute with: results depend on it in their last digits.
+        Threads to compute with; results depend on their number in the last digits.
     wait
         Whether to wait for another process that is doing the job.
 
     Returns
     -------
-    What became of it; ``"busy"`` if another process is doing it.
+    ``"finished"``, ``"failed"``, or ``"busy"``: another process is doing it, and `wait` is False.
     """
     store = JobStore(root)
     if store.record(job.key) is not None:
@@ -51,11 +51,12 @@ def run_job(job: Job, root: str, threads: int, wait: bool = True) -> Outcome:
     with store.claim(job.key, wait) as ours:
         if not ours:
             return "busy"
+        # Another process may have finished it while this one waited for the lock.
         if store.record(job.key) is not None:
             return "finished"
         try:
             _do(job, store, threads)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other jobs go on
+        except Exception as error:  # noqa: BLE001  # whatever is raised, the other jobs go on
             store.write_failure(job.key, _describe(error))
             return "failed"
         store.clear_failure(job.key)
@@ -69,13 +70,14 @@ def _do(job: Job, store: JobStore, threads: int) -> None:
             warnings.simplefilter("always")
             from scenc.benchmark.jobs._tasks import perform
 
-            _forget_peak()
+            _reset_peak()
             start = time.perf_counter()
             found = perform(job, store, folder)
             seconds = time.perf_counter() - start
         said = sorted({str(warning.message) for warning in caught})
         if any(text.startswith("Training was interrupted") for text in said):
-            # The model ends its training in good order; a result it is not.
+            # On an interrupt `Model.train` stops early with a warning, not an error. That model
+            # must not be stored as a result.
             raise KeyboardInterrupt
         record = {
             "key": job.key,
@@ -102,7 +104,7 @@ def _describe(error: Exception) -> dict[str, Any]:
 
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
-    """Compute with so many threads, whatever the process is set to."""
+    """Compute with so many threads within the block, in BLAS, OpenMP and PyTorch."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -115,8 +117,8 @@ def limited(threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _forget_peak() -> None:
-    """Let the process's peak memory start anew, where the system can."""
+def _reset_peak() -> None:
+    """Reset the process's peak memory, so that each job has its own (Linux only)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -124,7 +126,7 @@ def _forget_peak() -> None:
 
 
 def _peak_memory() -> float | None:
-    """Return the process's peak memory in MB, since it was last forgotten."""
+    """Return the process's peak memory in MB, on Linux since `_reset_peak`."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

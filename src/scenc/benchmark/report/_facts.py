@@ -1,4 +1,4 @@
-"""What was run, as tables and lists of the page."""
+"""Tables and lists of the page about the run: counts, data sets, settings, versions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMES = {
 
 
 def headline(results: Results) -> list[tuple[str, str]]:
-    """Return counts of what was run and how far it is: number, word."""
+    """Return the counts at the head of the page, as number and word: encodings, jobs by status."""
     kinds = results.encodings["kind"].value_counts()
     counts = [(str(count), f"{kind}{'' if count == 1 else 's'}") for kind, count in kinds.items()]
     for column, word in (("dataset", "data set"), ("seed", "seed")):
@@ -40,12 +40,12 @@ def headline(results: Results) -> list[tuple[str, str]]:
 
 
 def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what a run says of itself, but for what has a table of its own: name, words."""
+    """Return the description of a run as name and words, less the parts that have a table."""
     return [(name_of(key), words(value)) for key, value in run.items() if key not in _TOLD]
 
 
 def versions(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the versions of what results depend on: name, version."""
+    """Return the packages that results depend on: name, version."""
     given = run.get("versions")
     return [(str(k), words(v)) for k, v in given.items()] if isinstance(given, Mapping) else []
 
@@ -64,7 +64,7 @@ def set_table(run: Mapping[str, Any]) -> Table:
 
 
 def setting_tables(run: Mapping[str, Any]) -> list[Table]:
-    """Return what all encodings share, and what each has of its own."""
+    """Return a table of the settings that all encodings share, and one of those that differ."""
     settings = run.get("settings")
     if not isinstance(settings, Mapping):
         return []
@@ -84,7 +84,7 @@ def setting_tables(run: Mapping[str, Any]) -> list[Table]:
 
 
 def name_of(key: Any) -> str:
-    """Return what a key is called on the page."""
+    """Return the name of a key on the page."""
     return _NAMES.get(str(key), str(key).replace("_", " "))
 
 

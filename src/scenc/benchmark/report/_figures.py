@@ -33,11 +33,11 @@ class Picture:
     Attributes
     ----------
     name
-        What its file is called, without ending.
+        Name of its file, without ending.
     caption
-        What it shows.
+        Text below it.
     alt
-        What it shows, for those who do not see it.
+        Description for readers who cannot see it.
     svg
         The image.
     width, height
@@ -105,7 +105,7 @@ def save_all(results: Results, intervals: pd.DataFrame, folder: Path) -> list[Pa
 
 @contextmanager
 def _drawn(spec: FigureSpec) -> Iterator[Figure]:
-    """Draw in matplotlib's own style, whatever the user's is, and show nothing."""
+    """Draw in matplotlib's default style, not the user's, and do not show the figure."""
     with plt.style.context("default"), plt.ioff(), warnings.catch_warnings():
         # A name may be in a script that matplotlib's font lacks; readers of an SVG have others.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

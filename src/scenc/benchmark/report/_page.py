@@ -1,4 +1,4 @@
-"""The page, put together."""
+"""The page, made of its tables, figures and template."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 
 from scenc import __version__
-from scenc.benchmark.report import _facts as told
+from scenc.benchmark.report import _facts as facts
 from scenc.benchmark.report import _results_tables as tables
 from scenc.benchmark.report._figures import figure_specs, picture, save_all
 from scenc.benchmark.report._published import beside, published
@@ -66,14 +66,14 @@ class Page:
         among, baselines = _split(self.intervals)
         return {
             "title": str(run.get("title") or "Encoding benchmark"),
-            "headline": told.headline(given),
+            "headline": facts.headline(given),
             "pending": int((given.jobs["status"] == "pending").sum()),
             "n_jobs": len(given.jobs),
-            "facts": told.facts(run),
-            "gene_vectors": told.words(vectors) if (vectors := run.get("gene_vectors")) else "",
-            "sets": told.set_table(run),
-            "settings": told.setting_tables(run),
-            "versions": told.versions(run),
+            "facts": facts.facts(run),
+            "gene_vectors": facts.words(vectors) if (vectors := run.get("gene_vectors")) else "",
+            "sets": facts.set_table(run),
+            "settings": facts.setting_tables(run),
+            "versions": facts.versions(run),
             "pictures": {spec.name: picture(spec) for spec in figure_specs(given, self.intervals)},
             "summaries": self._summaries(),
             "datasets": tables.dataset_table(self.results),
@@ -111,5 +111,5 @@ def _asset(name: str) -> str:
 
 
 def _digest(content: str) -> str:
-    """Return what the page's own policy knows its style and script by."""
+    """Return the hash by which the page's security policy allows its style and script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode("ascii")

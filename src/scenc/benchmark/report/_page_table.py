@@ -22,9 +22,9 @@ class Cell:
     Attributes
     ----------
     text
-        What is shown.
+        The text shown.
     sort
-        What rows are sorted by; None, which "undefined" has, comes last.
+        The value that rows are sorted by; None ("undefined") comes last.
     mark
         Names of CSS classes.
     """
@@ -41,13 +41,13 @@ class Table:
     Attributes
     ----------
     caption
-        What it says, in words.
+        Its heading.
     heads
         Titles of the columns.
     rows
         As many cells in each as there are heads.
     note
-        What follows it.
+        Text below it.
     """
 
     caption: str
@@ -70,7 +70,7 @@ class Table:
         caption, note
             As above.
         records
-            What the rows are made of.
+            One for each row.
         columns
             For each title the function that makes a cell of a record.
         """
@@ -79,7 +79,7 @@ class Table:
 
     @cached_property
     def numeric(self) -> list[bool]:
-        """Of each column, whether it is set flush right."""
+        """Whether each column holds numbers, which are set flush right."""
         return [
             any(isinstance(row[i].sort, float) for row in self.rows) for i in range(len(self.heads))
         ]
@@ -119,5 +119,5 @@ def interval(middle: float, low: float, high: float, percent: bool = False) -> C
 
 
 def minus(shown: str) -> str:
-    """Set minus signs as such."""
+    """Return a number with minus signs in place of hyphens."""
     return shown.replace("-", "\N{MINUS SIGN}")

@@ -63,10 +63,10 @@ def beside(results: Results, intervals: pd.DataFrame) -> Table:
     """
     table = published()
     summary = results.summary()
-    cells = summary[summary["kind"] == "encoding"]
+    encodings = summary[summary["kind"] == "encoding"]
     rows = []
     for row in table[table["kind"] != "diverged"].to_dict("records"):
-        ours, reading = _ours(row, cells, intervals)
+        ours, reading = _ours(row, encodings, intervals)
         what = [text(_quantity(row)), text(title(row["metric"]))]
         theirs = Cell(row["printed"], float(row["value"]), "published")
         rows.append([*what, theirs, ours, reading])
@@ -86,15 +86,15 @@ def _quantity(row: Mapping[Any, Any]) -> str:
 
 
 def _ours(
-    row: Mapping[Any, Any], cells: pd.DataFrame, intervals: pd.DataFrame
+    row: Mapping[Any, Any], encodings: pd.DataFrame, intervals: pd.DataFrame
 ) -> tuple[Cell, Cell]:
-    """Return the run's own number, and whether it points the same way."""
+    """Return the number of this run, and whether it points in the published direction."""
     if row["kind"] == "mean":
         genes, _, expression = row["subject"].partition(" + ")
-        found = cells[
-            (cells["gene_encoder"] == genes)
-            & (cells["expression_encoder"] == expression)
-            & (cells["metric"] == row["metric"])
+        found = encodings[
+            (encodings["gene_encoder"] == genes)
+            & (encodings["expression_encoder"] == expression)
+            & (encodings["metric"] == row["metric"])
         ]
         if len(found) != 1:
             return (_ABSENT if found.empty else Cell("several encodings", None, "none")), text("")

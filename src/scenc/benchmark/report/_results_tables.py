@@ -1,4 +1,4 @@
-"""What a run found, as tables of the page."""
+"""Tables of the page about results: scores, differences, failures, cost."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Tab
     for name, kind in zip(ordered["encoding"], ordered["kind"], strict=True):
         row = [text(name), text(kind)]
         for metric, column in columns.items():
-            found = column.get(name, NOWHERE)
-            note = f"({found.n} of {found.of})" if 0 < found.n < found.of else ""
-            mark = "best" if not note and found.mean == best[metric] else ""
-            row.append(score(found.mean, found.sd, note, mark))
+            summary = column.get(name, NOWHERE)
+            note = f"({summary.n} of {summary.of})" if 0 < summary.n < summary.of else ""
+            mark = "best" if not note and summary.mean == best[metric] else ""
+            row.append(score(summary.mean, summary.sd, note, mark))
         rows.append(row)
     return Table(
         caption=caption,
@@ -62,7 +62,7 @@ def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Tab
 
 
 def _best(column: Mapping[str, Summary], metric: str) -> float:
-    means = [found.mean for found in column.values() if found.n == found.of > 0]
+    means = [of.mean for of in column.values() if of.n == of.of > 0]
     return (min if metric in LOWER_IS_BETTER else max)(means, default=math.nan)
 
 
