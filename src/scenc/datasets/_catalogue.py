@@ -42,12 +42,12 @@ class Version:
 
 
 class Catalogue:
-    """What the API knows.
+    """Data sets and their versions, as the API lists them.
 
     Parameters
     ----------
     http
-        The way to it.
+        Makes the requests.
     api
         Its base address.
     """

@@ -73,7 +73,7 @@ def download(
 
     Returns
     -------
-    What was done for each data set; its ``paths`` are the files that hold counts. Rows of
+    A report on each data set; its ``paths`` are the files that hold counts. Rows of
     `pretraining` that cannot be found are listed, not refused.
 
     Raises

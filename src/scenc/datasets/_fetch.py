@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Download:
-    """What to download, where from and where to.
+    """Data sets to download into a folder: first `plan`, then `carry_out`.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Download:
     folder
         Where they go.
     http, catalogue
-        The way to files and to the list of data sets.
+        Make the requests for files and for the list of data sets.
     workers
         Number of requests at a time.
     progress

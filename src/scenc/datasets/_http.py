@@ -60,7 +60,7 @@ class Patience(Retry):
 
 
 class Http:
-    """The way to a server: requests in one thread or several, with one measure of patience.
+    """Requests from one thread or several, all repeated by the same rules.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Pin:
     url
         Where it comes from.
     asked
-        What it was asked for by: an id, perhaps with slips, or a tissue.
+        The id (perhaps misprinted) or tissue that it was asked for by.
     size
         Number of bytes; ``None`` until known.
     sha256
@@ -38,7 +38,7 @@ class Pin:
     dataset_id, version_id
         Ids in CELLxGENE; ``None`` for files from elsewhere.
     title
-        What it is.
+        Title of the data set.
     cells
         Number of cells as the catalogue says; ``None`` if it does not.
     """

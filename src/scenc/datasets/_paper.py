@@ -10,8 +10,8 @@ import pandas as pd
 def pretraining() -> pd.DataFrame:
     """Return the 101 CELLxGENE data sets that the paper trains on, as far as they can be told.
 
-    The paper prints ids and numbers of cells. Some ids carry slips, so each was held against public
-    lists of data sets.
+    The paper prints ids and numbers of cells. Some ids are misprinted, so each was compared with
+    public lists of data sets.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def pretraining() -> pd.DataFrame:
     organism, title, tissue, assay, collection, version_seen
         As in public lists; missing where none says.
     note
-        What else to know.
+        Remarks.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a downloaded file holds, and its counts as an AnnData."""
+"""Look into downloaded files, and read their counts as an AnnData."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file of cells holds.
+    """Content of a file of cells.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which version of which data set is meant by an id that may carry slips."""
+"""Find the version of a data set that a possibly misprinted id stands for."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def resolve(
     dataset_id
         The id; ``None`` if only the printed one is known.
     printed_id
-        The id as printed, which may carry slips; ``None``: only `dataset_id` will do.
+        The id as printed, which may be misprinted; ``None``: only `dataset_id` counts.
     cells
         The number of cells to expect. The newest version with just so many is chosen, else the
         newest.

@@ -33,7 +33,7 @@ def transfer(pin: Pin, target: Path, http: Http, on_bytes: Callable[[int], objec
     target
         Where to; until it is whole and checked the file has the suffix ``.part``.
     http
-        The way to the server.
+        Makes the requests.
     on_bytes
         Is told of every block by its number of bytes, and of a start from zero by a negative one.
 
@@ -77,7 +77,7 @@ def checksum(path: Path) -> str:
 
 
 class _WrongContent(Exception):
-    """What has arrived is not the file asked for: only a start from zero can help."""
+    """The bytes so far are not those of the file asked for: only a start from zero can help."""
 
 
 class Part:

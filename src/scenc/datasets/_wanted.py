@@ -1,4 +1,4 @@
-"""What a user asks to download, in any of the ways it can be said."""
+"""Data sets that a user asks for: by name, by id, or as rows of a table."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Wanted:
     Attributes
     ----------
     name
-        What it is called in reports.
+        Name in reports.
     asked
-        What it is asked for by: an id, perhaps with slips, or the name of its file.
+        The id (perhaps misprinted) or file name that it is asked for by.
     url
         Where it is; ``None``: the catalogue says.
     file
@@ -32,13 +32,13 @@ class Wanted:
     dataset_id
         Its id in the catalogue, if known.
     printed_id
-        An id that may carry slips.
+        An id that may be misprinted.
     cells
         Number of cells to expect.
     kind
-        What `pretraining` says of it.
+        Kind of data, as `pretraining` lists it.
     note
-        What else it says.
+        Remark of `pretraining`.
     """
 
     name: str

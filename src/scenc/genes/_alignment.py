@@ -34,7 +34,7 @@ class EmbeddingCoverage:
     source
         Where the vectors come from.
     notes
-        What else to know, in sentences.
+        Remarks, in sentences.
     """
 
     names: Names

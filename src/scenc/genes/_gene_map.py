@@ -51,9 +51,9 @@ class GeneMap:
     duplicated
         Each gene that several names mean, by canonical key, and those names.
     notes
-        What else to know, in sentences.
+        Remarks, in sentences.
     table
-        Which sources the table was made from.
+        Sources of the table and their dates.
     """
 
     names: Names

@@ -166,7 +166,7 @@ def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, 
     Parameters
     ----------
     table
-        What `identify` returned.
+        The table that `identify` returns.
     known
         Which names the human table lists exactly as they are written.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneMatch:
-    """Which column of a data set is which gene of a vocabulary; made by `match`.
+    """Columns of a data set matched to the genes of a vocabulary; made by `match`.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class GeneMatch:
         Those of them where several columns match by the strongest rule; with
         ``duplicates="best"`` none of these is used.
     notes
-        What else to know, in sentences.
+        Remarks, in sentences.
     """
 
     query: Names

@@ -24,7 +24,7 @@ def read_text_array(stream: IO[bytes], source: str) -> list[str]:
     stream
         The content of a ``.npy`` file.
     source
-        What to call it in errors.
+        Name of the array in errors.
 
     Raises
     ------

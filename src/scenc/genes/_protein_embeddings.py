@@ -126,7 +126,7 @@ class ProteinEmbeddings:
         symbols
             Symbols beside the names, or ``None``.
         source
-            What to call it in reports.
+            Name in reports.
         duplicates, nonfinite
             As in `load`.
 

@@ -38,7 +38,7 @@ class ClassificationScores:
     dropped
         Types with too few cells, and how many they have.
     n_cells, n_classes
-        What was scored, after dropping.
+        Numbers of cells and of types that were scored, after dropping.
     n_train, n_test
         Number of cells on each side of a split.
     n_unlabelled

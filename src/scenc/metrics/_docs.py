@@ -1,4 +1,4 @@
-"""What all metrics have in common in their docstrings, written once."""
+"""Sections that the docstrings of all metrics share."""
 
 from __future__ import annotations
 

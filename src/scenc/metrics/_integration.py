@@ -84,7 +84,7 @@ class IntegrationScores:
     notes
         Remarks on the numbers, in sentences.
     n_cells, n_batches, n_labels
-        What was scored.
+        Numbers of cells, batches and labels that were scored.
     n_unlabelled, n_unbatched
         Number of cells left out because they had no label, or no batch.
     isolated_labels

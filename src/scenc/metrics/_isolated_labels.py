@@ -32,7 +32,7 @@ def isolated_labels_f1(
 ) -> Score:
     r"""How well one cluster can pick out each isolated label.
 
-    Isolated labels are those found in the fewest batches. For an isolated label :math:`l` and a
+    Isolated labels are those in the fewest batches. For an isolated label :math:`l` and a
     Leiden cluster :math:`c`, :math:`F_1 = 2 |l \cap c| / (|l| + |c|)`; the label's score is the
     largest over all clusters of all resolutions, and the mean over isolated labels is returned.
 
@@ -78,7 +78,7 @@ def isolated_labels_asw(
 
     The mean silhouette :math:`\bar s_l` of the cells of each isolated label, with respect to all
     labels (see `scenc.metrics.label_asw`), as :math:`(\bar s_l + 1) / 2`, averaged over
-    the isolated labels. These are the labels found in the fewest batches.
+    the isolated labels. These are the labels in the fewest batches.
 
     {parameters}
 

@@ -73,7 +73,7 @@ def batch_asw(
     Returns
     -------
     A score in [0, 1], higher is better; NaN with its reason if no label has cells of two
-    batches. Labels found in one batch only, or with one cell in each batch, are passed over.
+    batches. Labels in one batch only, or with one cell in each batch, are passed over.
 
     {errors}
 
