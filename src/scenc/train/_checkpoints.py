@@ -126,7 +126,9 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Count the batch that has been taken, and not trained on, as not taken."""
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        loop = checkpoint["loops"]["fit_loop"]
+        loop["state_dict"].pop("combined_loader", None)  # counts it, too; see `go_on`
+        progress = loop["epoch_loop.batch_progress"]
         for count in (progress["total"], progress["current"]):
             count["ready"] = count["completed"]
 

@@ -55,8 +55,10 @@ def test_a_pass_goes_on_where_another_was(cells):
     for n in (0, 1, 5, len(whole)):
         loader = cells.train_dataloader(epoch=3)
         begun = flat(itertools.islice(loader, n))
+        assert loader.state_dict() == {"epoch": 3, "batch": n}
         again = cells.train_dataloader()
-        again.position = loader.position
+        again.load_state_dict(loader.state_dict())
+        assert again.state_dict() == loader.state_dict()
         assert begun + flat(again) == whole
         assert flat(again) == flat(cells.train_dataloader(epoch=4))
 

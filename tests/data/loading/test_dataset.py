@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from scenc.data import OrderedRequests, Request, TokenDataset, Tokenizer, open_rows
+from scenc.data import (
+    OrderedRequests,
+    Request,
+    ShuffledRequests,
+    TokenDataset,
+    Tokenizer,
+    open_rows,
+)
 
 
 @pytest.fixture
@@ -109,3 +117,27 @@ def test_a_batch_moves_whole(counts):
     assert {t.device.type for t in (moved.genes, moved.normalized, moved.lengths)} == {"meta"}
     assert moved.quantile_bins is None
     assert batch.genes.device.type == "cpu"
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_pass_goes_on_where_another_was(counts, num_workers):
+    cells = dataset(counts, context=8)
+
+    def loader_of(epoch):
+        requests = ShuffledRequests(np.arange(30), 4, seed=2, epoch=epoch)
+        return cells.loader(requests, num_workers=num_workers)
+
+    def flat(batches):
+        return [(batch.cells.tolist(), batch.genes.tolist()) for batch in batches]
+
+    whole = flat(loader_of(3))
+    assert loader_of(3).state_dict() == {"epoch": 3, "batch": 0}
+    for n in (0, 1, 5, len(whole)):
+        loader = loader_of(3)
+        begun = flat(itertools.islice(loader, n))
+        assert loader.state_dict() == {"epoch": 3, "batch": n}
+        again = loader_of(0)
+        again.load_state_dict(loader.state_dict())
+        assert begun + flat(again) == whole
+        assert again.state_dict() == {"epoch": 3, "batch": len(whole)}
+        assert flat(again) == flat(loader_of(4))

@@ -109,7 +109,7 @@ class BatchLoader[B](DataLoader[B]):
             generator=torch.Generator(),
             **options,
         )
-        self._epoch = self._n_yielded = 0
+        self._epoch, self._n_yielded = requests.epoch, 0  # type: ignore[attr-defined]
 
     def __iter__(self) -> Any:
         requests: Any = self.sampler
@@ -152,6 +152,25 @@ class BatchLoader[B](DataLoader[B]):
         requests: Any = self.sampler
         requests.epoch, requests.first_batch = position
         self._epoch, self._n_yielded = position
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where the pass stands: ``{"epoch": ..., "batch": ...}``, plain numbers.
+
+        ``epoch`` is that of the running pass, or of the last one, and ``batch`` the number of its
+        batches handed out so far. A batch that a trainer has taken counts, also before it has been
+        trained on; those made ahead do not count. Before the first pass it is the epoch that this
+        begins with, and 0. After a whole pass ``batch`` is the number of its batches.
+        """
+        return dict(zip(("epoch", "batch"), self.position, strict=True))
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next pass hand out what was left of an epoch, and the pass after it the next.
+
+        The next pass is of epoch ``state_dict["epoch"]`` and leaves out its first
+        ``state_dict["batch"]`` batches, which may be all. It must not have begun: Lightning loads
+        the state before it asks for an iterator.
+        """
+        self.position = state_dict["epoch"], state_dict["batch"]
 
 
 def batch_loader[B](
