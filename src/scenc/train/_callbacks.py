@@ -104,13 +104,15 @@ class Curves(Callback):
             self._read()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the validation loss."""
+        """Keep the validation loss and its terms."""
         self._read()
         step = self._first_step + trainer.global_step - 1
-        monitored, *others = _validation_names(pl_module)
-        self.validation[step] = float(trainer.callback_metrics[monitored])
-        for name in others:
-            self.terms.setdefault(name, {})[step] = float(trainer.callback_metrics[name])
+        names = _validation_names(pl_module)
+        values = {name: float(trainer.callback_metrics[name]) for name in names}
+        self._log(values, step)
+        self.validation[step] = values.pop(names[0])
+        for name, value in values.items():
+            self.terms.setdefault(name, {})[step] = value
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read what is left."""
@@ -146,8 +148,11 @@ class Curves(Callback):
             if not torch.isfinite(torch.tensor(loss)):
                 raise NonFiniteLossError(step)
             self.train[step] = loss
-            for logger in self._loggers:
-                logger.log_metrics({"train_loss": loss, "learning_rate": self.lr[step]}, step)
+            self._log({"train_loss": loss, "learning_rate": self.lr[step]}, step)
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        for logger in self._loggers:
+            logger.log_metrics(values, step)
 
 
 class BestWeights(Callback):

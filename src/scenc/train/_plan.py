@@ -69,8 +69,10 @@ class Plan(LightningModule):
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
         for name, total, number in zip(self.validation_names, *sums, strict=True):
-            # Equal on all ranks already; Lightning wants to hear that it is to be averaged.
-            self.log(name, total / number.clamp(min=1), prog_bar=True, sync_dist=True)
+            mean = total / number.clamp(min=1)
+            # For callbacks only: loggers get it from `Curves`, since after a checkpoint Lightning
+            # may log at a step too late. Equal on all ranks already; sync_dist says so.
+            self.log(name, mean, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW under a warm-up and a cosine, both by optimizer step."""

@@ -87,11 +87,10 @@ def fit(
     if progress_bar:
         watchers.append(Progress())
     if checkpoints is not None:
-        watchers.append(checkpoints)  # last: what the others keep is in it
+        watchers.append(checkpoints)
+        train = checkpoints.watch(train)
     by_step = config.validate_every is not None
     network.train()
-    if checkpoints is not None:
-        checkpoints.go_on(train)
     with _quiet_lightning(), torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         trainer = pl.Trainer(
@@ -186,8 +185,6 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Tokens come from one compiled call a batch: worker processes would only add cost.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            # It is: Checkpoints sees to it.
-            warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
             # No validation is a choice of the settings.
             warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
             # Lightning's own use of PyTorch's trees.
