@@ -137,7 +137,7 @@ class CellTransformer(nn.Module):
         for start, end, width in batch.parts:
             cells = slice(start, end)
             attend = None if keys is None else keys[cells, None, None, :width]
-            yield cells, self.transformer.stream(tokens[cells, :width], attend)
+            yield cells, self.transformer.hidden_states(tokens[cells, :width], attend)
 
     def _pool(self, batch: TokenBatch, cells: slice, stream: torch.Tensor) -> torch.Tensor:
         """Embed the cells of one part from their tokens."""

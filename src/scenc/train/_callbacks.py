@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What a training run left behind, by optimizer step.
+    """Losses and learning rates of a training, by optimizer step.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Curve:
     n_steps
         Steps taken.
     terms
-        What else validation measured, by name.
+        Further validation losses, by name.
     """
 
     train: dict[int, float]
@@ -42,7 +42,7 @@ class NonFiniteLossError(RuntimeError):
     step
         The optimizer step (from 0) at which it was first seen.
     curve
-        What was recorded before, once training has ended.
+        The curves up to there; ``None`` until `fit` has ended.
     """
 
     curve: Curve | None = None
@@ -57,7 +57,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def _validation_names(plan: LightningModule) -> tuple[str, ...]:
-    """Return what our plan measures in validation, the deciding one first."""
+    """Return the names of the validation losses, first the one that chooses the best weights."""
     names: tuple[str, ...] = plan.validation_names  # type: ignore[assignment]  # set by our plan
     return names
 
@@ -65,8 +65,9 @@ def _validation_names(plan: LightningModule) -> tuple[str, ...]:
 class Curves(Callback):
     """Record the loss by optimizer step, and stop when it is not finite.
 
-    Losses stay on their device and are read every few steps, so that a GPU need not wait for the
-    host at each one.
+    On a GPU losses are read every 50 steps: reading one waits until the GPU has finished the step,
+    and the next could not be queued meanwhile. A loss that is not finite is found that much later;
+    `BestWeights` are not touched by it.
 
     Parameters
     ----------
@@ -156,9 +157,11 @@ class Curves(Callback):
 
 
 class BestWeights(Callback):
-    """Keep the weights of the best validation so far, in memory.
+    """Keep a copy of the weights of the best validation so far.
 
-    All ranks hold equal weights, so each keeps its own copy: no files, nothing to race for.
+    The copy stays in memory, where Lightning's ModelCheckpoint writes a file: a training without a
+    folder of its own has no place for one, and ranks would have to wait for each other. All ranks
+    hold equal weights, so each keeps a copy; on the CPU, to leave the GPU's memory to training.
     """
 
     def __init__(self) -> None:
@@ -203,7 +206,7 @@ class BestWeights(Callback):
         }
 
 
-class Progress(Callback):
+class TrainingBar(Callback):
     """One bar over all optimizer steps, with the latest losses."""
 
     def __init__(self) -> None:

@@ -24,20 +24,20 @@ logger = logging.getLogger(__name__)
 RECONSTRUCTION_LOSS = "reconstruction_loss_validation"
 
 
-class Plan(LightningModule):
-    """What all ways of training share: the optimizer, its schedule, sums over validation.
+class TrainingPlan(LightningModule):
+    """Base of the training plans: the optimizer, its schedule, means over the validation cells.
 
     Parameters
     ----------
     network
         The network; its weights are changed in place.
     config
-        Optimizer, schedule and the rest.
+        Settings of the training.
 
     Attributes
     ----------
     validation_names
-        What is measured in validation; the first chooses the best weights.
+        Names of the losses measured in validation; the first chooses the best weights.
     last_loss
         Loss of the last batch, over all ranks.
     """
@@ -53,7 +53,7 @@ class Plan(LightningModule):
 
     @abstractmethod
     def validation_sums(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return sums over a batch of what is measured, and what each is to be divided by."""
+        """Return sums of the validation losses over a batch, and the numbers to divide them by."""
 
     def on_validation_epoch_start(self) -> None:
         """Start new sums."""
@@ -102,7 +102,7 @@ class Plan(LightningModule):
         }
 
 
-class MaskedExpressionPlan(Plan):
+class MaskedExpressionPlan(TrainingPlan):
     """Train a network to predict masked expression (eq. 10)."""
 
     validation_names = (RECONSTRUCTION_LOSS,)
