@@ -21,6 +21,7 @@ import pandas as pd
 import scenc
 from scenc.data import OrderedRequests, TokenDataset
 from scenc.genes import ProteinEmbeddings
+from scenc.model._initial import make_tokenizer
 
 GENE_ENCODERS = ("learned", "protein")
 EXPRESSION_ENCODERS = ("raw", "hard", "log", "soft")
@@ -29,7 +30,7 @@ EXPRESSION_ENCODERS = ("raw", "hard", "log", "soft")
 def masked_tokens(model: scenc.Model, rows: np.ndarray) -> pd.DataFrame:
     """Return all tokens of some cells as validation sees them: cell, gene, value, masked."""
     cells = model._training_cells()
-    tokenizer = model._tokenizer(mask_fraction=model.train_config.mask_fraction)
+    tokenizer = make_tokenizer(model.config, model.train_config.mask_fraction)
     requests = OrderedRequests(rows, 256, seed=model.config.seed)
     frames = []
     for batch in TokenDataset(cells.rows, cells.gene_map, tokenizer).loader(requests):

@@ -4,8 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from scenc.model import PRESETS, Model
-from scenc.model._presets import get_preset
+from scenc.model import OBJECTIVES, PRESETS, Model, get_preset
 from scenc.nn import ModelConfig
 from scenc.train import TrainConfig
 
@@ -54,6 +53,13 @@ def test_presets_are_valid(name):
         preset = get_preset(name, objective)
         assert ModelConfig.from_dict(preset.model).objective == objective
         TrainConfig.from_dict(preset.train)
+
+
+def test_what_an_objective_changes_of_the_papers_sizes_is_listed():
+    for objective, changes in OBJECTIVES.items():
+        preset = get_preset("paper", objective)
+        assert preset.model == {**PRESETS["paper"].model, **changes.model}
+        assert preset.train == {**PRESETS["paper"].train, **changes.train}
 
 
 def test_small_makes_a_model_without_dropout(adata):

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, Tokenizer, open_rows
 from scenc.nn import CellTransformer, ModelConfig
-from scenc.train import CheckpointError, Checkpoints, TrainConfig, fit
+from scenc.train import CheckpointError, Checkpoints, TrainConfig, fit, make_loggers
 
 SIZES = {"d_model": 8, "n_heads": 2, "d_feedforward": 8, "expression_hidden": 8, "dropout": 0.1}
 
@@ -43,7 +43,9 @@ def dataset(make_counts):
 def run(dataset):
     """Train a tiny network with dropout; return its weights and curves."""
 
-    def train(folder=None, *, resume=False, every=1, callbacks=(), settings=None, **config):
+    def train(
+        folder=None, *, resume=False, every=1, callbacks=(), settings=None, logger=None, **config
+    ):
         torch.manual_seed(1)
         network = CellTransformer(ModelConfig(**SIZES), 30)
         checkpoints = None
@@ -60,6 +62,7 @@ def run(dataset):
             progress_bar=False,
             checkpoints=checkpoints,
             callbacks=callbacks,
+            logger=logger,
         )
         return network.state_dict(), curve
 
@@ -98,6 +101,16 @@ def test_what_was_broken_off_ends_with_the_same_weights(run, tmp_path, settings,
         with pytest.raises(Failure):
             run(folder, callbacks=[FailAt(end)], **settings)
         assert_equal(run(folder, resume=True, **settings), whole)
+
+
+def test_a_stopped_training_goes_on_with_the_next_epoch(run, undisturbed, tmp_path):
+    class Stop(Callback):
+        def on_train_epoch_end(self, trainer, *_):
+            trainer.should_stop = True
+
+    _, curve = run(tmp_path, every=5, callbacks=[Stop()])
+    assert curve.n_steps == 12
+    assert_equal(run(tmp_path, every=5, resume=True), undisturbed)
 
 
 def test_checkpoints_change_nothing_and_a_finished_training_is_done_at_once(
@@ -200,9 +213,16 @@ def test_every_must_be_positive(tmp_path):
         Checkpoints(tmp_path, 0, {})
 
 
-def test_curves_go_to_a_logger(dataset, tmp_path):
-    from scenc.train import make_loggers
+def test_a_resumed_training_logs_at_the_same_steps(run, undisturbed, tmp_path):
+    with pytest.raises(Failure):
+        run(tmp_path, callbacks=[FailAt(7)])
+    run(tmp_path, resume=True, logger=make_loggers("csv", tmp_path / "resumed"))
+    (path,) = tmp_path.rglob("metrics.csv")
+    logged = pd.read_csv(path).set_index("step")["reconstruction_loss_validation"].dropna()
+    assert logged.index.tolist() == list(undisturbed[1].validation)
 
+
+def test_curves_go_to_a_logger(dataset, tmp_path):
     network = CellTransformer(ModelConfig(**SIZES), 30)
     curve = fit(
         network,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -15,138 +14,87 @@ from anndata import AnnData
 from anndata.io import read_elem
 from tqdm.auto import tqdm
 
-from scenc._arguments import choose
-from scenc.data import CellFiles
 from scenc.io._atomic import atomic_folder, atomic_path
 from scenc.io._locate_counts import opened
-from scenc.model._base import ModelBase
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-_BATCH_SIZE = 128
+    from scenc.data import CellFiles
+    from scenc.nn import CellTransformer
+
+# Cells of a chunk of a written zarr array.
 _CHUNK = 4096
 
 
-class EmbedFilesMixin(ModelBase):
-    """Embedding of files that need not fit into memory."""
+def embed_files(
+    network: CellTransformer,
+    cells: CellFiles,
+    out: Path,
+    *,
+    format: str,
+    key_added: str,
+    overwrite: bool,
+    progress: bool,
+) -> list[Path]:
+    """Embed the cells of files, each into a file with its obs and the embedding in obsm.
 
-    def embed_files(
-        self,
-        files: CellFiles | Iterable[str | os.PathLike[str]],
-        out: str | os.PathLike[str],
-        *,
-        format: Literal["h5ad", "zarr"] = "h5ad",  # what users call it
-        key_added: str = "X_scenc",
-        batch_size: int | None = None,
-        layer: str | None = None,
-        gene_ids: str | None = None,
-        overwrite: bool = False,
-        progress: bool = True,
-    ) -> list[Path]:
-        """Embed the cells of files, each into a file of its own, without holding any in memory.
+    Parameters
+    ----------
+    network
+        The network.
+    cells
+        The files, set up with the network's vocabulary and tokenizer.
+    out, format, key_added, overwrite, progress
+        As in `scenc.Model.embed_files`.
 
-        Every written file has the cells of its source, in their order, with all of obs, and the
-        embedding in obsm; it has no counts. It appears whole or not at all.
+    Returns
+    -------
+    The written files.
+    """
+    targets = _targets(cells.paths, out, format, overwrite)
+    width = network.config.d_model
+    network.eval()
+    with tqdm(total=cells.n_obs, desc="Embedding", unit="cell", disable=not progress) as bar:
+        for number, (source, target) in enumerate(zip(cells.paths, targets, strict=True)):
+            uns = {f"{key_added}_genes": cells.matches[number].to_uns()}
+            with _embedded_file(source, target, key_added, width, uns) as array:
+                n_empty = _embed_file(network, cells, number, array, bar)
+            if n_empty:
+                warnings.warn(
+                    f"{source}: {n_empty} cells have no counts in the model's genes and are "
+                    "embedded as zeros.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+    return targets
 
-        Parameters
-        ----------
-        files
-            Paths or addresses of .h5ad files and zarr stores, or `scenc.data.CellFiles` of them.
-        out
-            Folder for the written files, which are called as their sources are.
-        format
-            What is written: ``"h5ad"`` or ``"zarr"``.
-        key_added
-            Where in obsm the embedding goes.
-        batch_size
-            Cells per batch; changes speed and memory only.
-        layer, gene_ids
-            As in `scenc.data.CellFiles`, if paths are given.
-        overwrite
-            Whether files that are there may be replaced; otherwise it is an error.
-        progress
-            Whether to show progress.
 
-        Returns
-        -------
-        The written files, in the order of `files`.
-
-        Raises
-        ------
-        RuntimeError
-            The model is not trained.
-        CellFilesError
-            Some files cannot be used; the message names everything that is wrong with any of them.
-        FileExistsError
-            A file that is to be written exists.
-
-        Examples
-        --------
-        >>> model.embed_files(["lung.h5ad", "gut.zarr"], "embedded")
-        """
-        self._require_trained()
-        choose(format, ("h5ad", "zarr"), "format")
-        if isinstance(files, CellFiles):
-            cells = copy(files)
-        else:
-            cells = CellFiles(
-                files,
-                layer=layer,
-                gene_ids=gene_ids,
-                genes=self.vocabulary.tolist(),
-                validation_size=0.0,
-                progress=progress,
-            )
-        cells.use_vocabulary(self.vocabulary, self.counted)
-        cells.tokenizer = self._tokenizer()
-        cells.batch_size = batch_size or _BATCH_SIZE
-        cells.seed = self.config.seed
-        targets = _targets(cells.paths, Path(out), format, overwrite)
-        bar = tqdm(total=cells.n_obs, desc="Embedding", unit="cell", disable=not progress)
-        with bar:
-            for number, target in enumerate(targets):
-                uns = {f"{key_added}_genes": cells.matches[number].to_uns()}
-                with _embedded_file(
-                    cells.paths[number], target, key_added, self.config.d_model, uns
-                ) as array:
-                    n_empty = self._embed_file(cells, number, array, bar)
-                if n_empty:
-                    warnings.warn(
-                        f"{cells.paths[number]}: {n_empty} cells have no counts in the model's "
-                        "genes and are embedded as zeros.",
-                        UserWarning,
-                        stacklevel=2,
-                    )
-        return targets
-
-    def _embed_file(self, cells: CellFiles, number: int, array: Any, bar: tqdm[Any]) -> int:
-        """Fill an array on disk with a file's embeddings; return how many cells are empty."""
-        self.module.eval()
-        device = self.module.device
-        n_empty = written = 0
-        rows: list[NDArray[np.int64]] = []
-        values: list[NDArray[np.float32]] = []
-        with torch.inference_mode():
-            for batch in cells.predict_dataloader(number):
-                _, in_file = cells.locate(batch.cells.numpy())
-                embedded = self.module.embed_cells(batch.to(device, non_blocking=True))
-                rows.append(in_file)
-                values.append(embedded.float().cpu().numpy())
-                n_empty += int((batch.lengths == 0).sum())
-                bar.update(len(in_file))
-                # Some batches' cells come by their length: once these are whole, they are a run.
-                found = np.concatenate(rows)
-                if found.min() == written and found.max() == written + len(found) - 1:
-                    array[written : written + len(found)] = np.concatenate(values)[
-                        np.argsort(found)
-                    ]
-                    written += len(found)
-                    rows, values = [], []
-        return n_empty
+@torch.inference_mode()
+def _embed_file(
+    network: CellTransformer, cells: CellFiles, number: int, array: Any, bar: tqdm[Any]
+) -> int:
+    """Fill an array on disk with a file's embeddings; return how many cells are empty."""
+    n_empty = written = 0
+    rows: list[NDArray[np.int64]] = []
+    values: list[NDArray[np.float32]] = []
+    for batch in cells.predict_dataloader(number):
+        _, in_file = cells.locate(batch.cells.numpy())
+        embedded = network.embed_cells(batch.to(network.device, non_blocking=True))
+        rows.append(in_file)
+        values.append(embedded.float().cpu().numpy())
+        n_empty += int((batch.lengths == 0).sum())
+        bar.update(len(in_file))
+        # Cells come sorted by length within some batches at a time. Once all of these are there,
+        # their rows are one run of the file, which is written at once.
+        held = np.concatenate(rows)
+        if held.min() == written and held.max() == written + len(held) - 1:
+            array[written : written + len(held)] = np.concatenate(values)[np.argsort(held)]
+            written += len(held)
+            rows, values = [], []
+    return n_empty
 
 
 def _targets(paths: list[str], out: Path, suffix: str, overwrite: bool) -> list[Path]:
@@ -157,8 +105,8 @@ def _targets(paths: list[str], out: Path, suffix: str, overwrite: bool) -> list[
     twice = {stem for stem in stems if stems.count(stem) > 1}
     if twice:
         raise ValueError(
-            f"Two files are called {min(twice)}, and so would be what is written: embed them into "
-            "different folders."
+            f"Two files are called {min(twice)}, and their embeddings would be written to the same "
+            "file: embed them into different folders."
         )
     targets = [out / f"{stem}.{suffix}" for stem in stems]
     for path, target in zip(paths, targets, strict=True):
@@ -187,7 +135,7 @@ def _embedded_file(
             array = obsm.create_array(key, shape=shape, dtype="float32", chunks=chunks)  # type: ignore[union-attr]
             yield _as_array(array)
             with warnings.catch_warnings():
-                # anndata reads the list of what is in a store, which knows nothing of the array.
+                # anndata reads the consolidated metadata, which lack the new array: renew them.
                 warnings.filterwarnings("ignore", message=".*Consolidated metadata.*")
                 zarr.consolidate_metadata(draft)
     else:

@@ -1,39 +1,87 @@
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+import warnings
+from copy import copy
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from scvi import REGISTRY_KEYS
+from scvi.model.base import BaseModelClass
 
-from scenc.data import COUNTED, UNKNOWN, OrderedRequests, TokenDataset
-from scenc.model._components import start_network, variable_genes
-from scenc.model._embed_files import EmbedFilesMixin
-from scenc.model._inference import InferenceMixin
-from scenc.model._persistence import PersistenceMixin
+from scenc._arguments import choose
+from scenc.data import CellFiles
+from scenc.genes import match
+from scenc.model._cells import read_cells, read_streamed, rna_of, streamed_batches
+from scenc.model._embed_files import embed_files
+from scenc.model._fields import gene_names
+from scenc.model._inference import (
+    apply_to_cells,
+    mean_squared_errors,
+    predict_genes,
+    resolve_indices,
+)
+from scenc.model._initial import (
+    cells_to_start_from,
+    choose_vocabulary,
+    make_network,
+    make_tokenizer,
+)
+from scenc.model._persistence import ModelState, curve, load_model, save_model
 from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
 from scenc.model._setup import SetupMixin
-from scenc.model._training import TrainingMixin
-from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
+from scenc.model._training_data import (
+    LoadedCells,
+    line_up,
+    load_cells,
+    make_batches,
+    split_cells,
+    stream_batches,
+    training_identity,
+)
+from scenc.nn import ModelConfig
+from scenc.train import (
+    Checkpoints,
+    ContrastivePlan,
+    MaskedExpressionPlan,
+    NonFiniteLossError,
+    StartTogether,
+    TrainConfig,
+    fit,
+    make_loggers,
+)
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
     from anndata import AnnData
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
     from mudata import MuData
     from numpy.typing import NDArray
 
     from scenc.data import CellModule
+    from scenc.genes import GeneMatch
     from scenc.model._cells import Cells
     from scenc.model._proteins import Vectors
+    from scenc.model._training_data import TrainingData
+    from scenc.nn import CellTransformer
+    from scenc.train import Curve, TrainingPlan
 
-logger = logging.getLogger(__name__)
+_BATCH_SIZE = 128
+_PLANS: dict[str, type[TrainingPlan]] = {
+    "masked": MaskedExpressionPlan,
+    "contrastive": ContrastivePlan,
+}
 
-# Cells from which global quantile edges are taken.
-_N_EDGE_CELLS = 10_000
 
-
-class Model(SetupMixin, TrainingMixin, InferenceMixin, EmbedFilesMixin, PersistenceMixin):
+class Model(SetupMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
@@ -69,12 +117,16 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, EmbedFilesMixin, Persiste
     ----------
     config
         The network's settings.
+    preset
+        Name of the preset that gave the defaults.
     vocabulary
         The genes the model knows.
     counted
-        Genes of the training data beside them, which count for a cell's depth only.
+        Genes of the training data beside them, which count for the library size only.
     module
         The network.
+    train_config
+        Settings of the last training; ``None`` before the first.
 
     Raises
     ------
@@ -97,6 +149,23 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, EmbedFilesMixin, Persiste
     expression encoding strategies".
     """
 
+    config: ModelConfig
+    preset: str
+    vocabulary: pd.Index[str]
+    counted: pd.Index[str]
+    module: CellTransformer
+    train_config: TrainConfig | None
+    is_trained_: bool
+    history_: dict[str, pd.DataFrame] | None
+    train_indices_: NDArray[Any] | None
+    validation_indices_: NDArray[Any] | None
+    test_indices_: NDArray[Any] | None
+    registry_: dict[str, Any]
+    _adata: AnnData | MuData | None
+    _datamodule: CellModule | None = None
+    _n_epochs: int
+    _n_steps: int
+
     def __init__(
         self,
         adata: AnnData | MuData | None = None,
@@ -116,68 +185,662 @@ class Model(SetupMixin, TrainingMixin, InferenceMixin, EmbedFilesMixin, Persiste
             raise TypeError("scenc.Model takes either adata or datamodule.")
         super().__init__(adata, registry=None if datamodule is None else datamodule.registry)
         self._datamodule = datamodule
-        genes = pd.Index(self._field_state("X")["column_names"]).astype(str)
-        vectors, has_vector = None, np.ones(len(genes), bool)
-        if protein_embeddings is not None:
-            vectors, has_vector, report = align_vectors(protein_embeddings, genes)
-            logger.info("%s", report)
-        nothing = genes[:0]
-        self._adopt(config, preset, genes, nothing)
-        cells = self._starting_cells()
-        if config.protein_missing == "drop" and vectors is not None:
-            cells = cells.with_genes(has_vector, UNKNOWN)
-            genes, vectors = genes[has_vector], vectors[has_vector]
-            has_vector = has_vector[has_vector]
-            self._adopt(config, preset, genes, nothing)
-        if config.n_top_genes is not None and config.n_top_genes < len(genes):
-            kept = self._variable_genes(cells, config.n_top_genes)
-            cells = cells.with_genes(kept, COUNTED)
-            self._adopt(config, preset, genes[kept], genes[~kept])
-            if vectors is not None:
-                vectors, has_vector = vectors[kept], has_vector[kept]
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            torch.manual_seed(config.seed)
-            encoder = None
-            if vectors is not None:
-                encoder = ProteinGeneEncoder.from_vectors(
-                    vectors,
-                    config.d_model,
-                    has_vector=torch.from_numpy(has_vector),
-                    missing=config.protein_missing,
-                    input_scale=config.protein_input,
-                    output=config.protein_output,
-                    hidden=config.protein_hidden,
-                    activation=config.activation,
-                    init_std=config.init_std,
+        genes = pd.Index(self.registry_["field_registries"]["X"]["state_registry"]["column_names"])
+        genes = genes.astype(str)
+        vectors = None if protein_embeddings is None else align_vectors(protein_embeddings, genes)
+        cells, batches = self._starting_cells(config, genes)
+        chosen_genes = choose_vocabulary(config, genes, cells, batches, vectors)
+        network = make_network(config, chosen_genes)
+        self._adopt(config, preset, chosen_genes.genes, chosen_genes.counted, network)
+
+    def _adopt(
+        self,
+        config: ModelConfig,
+        preset: str,
+        vocabulary: pd.Index[str],
+        counted: pd.Index[str],
+        network: CellTransformer,
+    ) -> None:
+        """Take over the parts of a model that has not been trained."""
+        self.config, self.preset = config, preset
+        self.vocabulary, self.counted = vocabulary, counted
+        self.module = network
+        self.train_config = None
+        self._n_epochs = self._n_steps = 0
+        settings = ", ".join(f"{name}={value!r}" for name, value in asdict(config).items())
+        self._model_summary_string = f"scenc.Model of {len(vocabulary)} genes: {settings}"
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame] | None:
+        """Training curves by optimizer step, as one-column DataFrames; None before training.
+
+        ``train_loss``, ``reconstruction_loss_validation`` and ``learning_rate``; with the
+        contrastive objective also ``validation_loss``, which chooses the best weights, and its
+        terms ``contrast_loss_validation`` and ``anchor_loss_validation``.
+        """
+        return self.history_
+
+    def attach(self, adata: AnnData | MuData) -> None:
+        """Set up data like those the model was made with, and use them in their place.
+
+        Parameters
+        ----------
+        adata
+            The data; genes are matched by name. They are refused where a query would be.
+        """
+        setup = getattr(type(self), self.registry_["setup_method_name"])
+        setup(adata, source_registry=self.registry_, extend_categories=True, **self._setup_args)
+        self._adata = adata
+        self._adata_manager = self._get_most_recent_anndata_manager(adata, required=True)
+        self._register_manager_for_instance(self._adata_manager)
+        self._training_cells()
+
+    def gene_coverage(self, adata: AnnData | MuData | None = None) -> GeneMatch:
+        """Report how the genes of data match the model's vocabulary, and by which rules.
+
+        Parameters
+        ----------
+        adata
+            The data; ``None``: those the model was made with.
+
+        Returns
+        -------
+        The report, which prints well.
+
+        Examples
+        --------
+        >>> print(model.gene_coverage(query))
+        """
+        if adata is None:
+            return self._training_cells().match
+        names = gene_names(rna_of(adata, self._setup_args), self._setup_args.get("gene_ids"))
+        return match(names, self.vocabulary)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        *,
+        precision: str = "auto",
+        accumulate_grad_batches: int | None = None,
+        early_stopping: bool = True,
+        accelerator: str = "auto",
+        devices: int | str | list[int] = 1,
+        num_nodes: int = 1,
+        strategy: str = "auto",
+        num_workers: int = 0,
+        callbacks: Sequence[Callback] = (),
+        enable_progress_bar: bool = True,
+        datamodule: CellModule | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 500,
+        resume: bool = False,
+        logger: str | Logger | Sequence[Logger] | None = None,
+        **overrides: Any,
+    ) -> None:
+        """Train on the data the model was made with; call again to train on.
+
+        A share of the cells is held out to choose the best weights (`TrainConfig`); these are in
+        place at the end. Cells without counts are left out. Training with the same seed, data and
+        settings gives the same weights on the same kind of machine.
+
+        Parameters
+        ----------
+        max_epochs, batch_size, accumulate_grad_batches
+            As in `scenc.train.TrainConfig`; ``None``: the preset's, or as many epochs as come to
+            `cell_visits` if that is given.
+        precision
+            ``"auto"`` is FP16 mixed precision on CUDA and full precision elsewhere; else any
+            precision of Lightning (``"32-true"``, ``"bf16-mixed"``, ...).
+        early_stopping
+            Whether to stop when validation has not improved for `TrainConfig.patience` checks.
+        accelerator, devices, num_nodes, strategy, callbacks
+            Passed to `lightning.pytorch.Trainer`.
+        num_workers
+            Processes that make batches; 0 makes them by threads of this one, which is usually
+            fastest. A datamodule has threads of its own.
+        enable_progress_bar
+            Whether to show progress.
+        datamodule
+            Cells of many files to train on; ``None``: those the model was made with. They have a
+            split of their own. The masked objective streams them; the contrastive one looks up
+            neighbours, and holds the counts of the model's genes in memory.
+        checkpoint_dir
+            Folder for checkpoints, from which an interrupted training can go on.
+        checkpoint_every
+            Optimizer steps between checkpoints. At SIGTERM one is written before leaving.
+        resume
+            Go on from the folder's checkpoint if it has one. The weights at the end are those of
+            a training without interruption, to the bit; the model must be made in the same way.
+        logger
+            Gets the curves as they grow: ``"csv"``, ``"tensorboard"`` (both beside the
+            checkpoints, or in ``scenc_logs``), or loggers of Lightning.
+        **overrides
+            Any other attribute of `scenc.train.TrainConfig`.
+
+        Raises
+        ------
+        TypeError
+            An argument is unknown; the message names the nearest known one.
+        ValueError
+            An argument is out of range, or fewer than two cells have counts.
+        FileExistsError
+            There is a checkpoint in `checkpoint_dir` and `resume` is not set.
+        CheckpointError
+            The checkpoint is damaged, or of a training with other settings.
+        NonFiniteLossError
+            The loss became NaN or infinite. The last good weights are in place, and the history
+            reaches to that step; without any validation before it the model stays untrained.
+
+        Examples
+        --------
+        >>> model.train(max_epochs=20, lr=5e-4)
+        >>> model.history["reconstruction_loss_validation"]
+        """
+        given = {
+            "max_epochs": max_epochs,
+            "batch_size": batch_size,
+            "accumulate_grad_batches": accumulate_grad_batches,
+        }
+        named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if "cell_visits" in overrides:
+            # Visits asked for count, also where the preset goes by epochs.
+            named.setdefault("max_epochs", None)
+        defaults = get_preset(self.preset, self.config.objective).train
+        config = TrainConfig.from_dict({**defaults, **named, **overrides})
+        if resume and checkpoint_dir is None:
+            raise ValueError("resume=True needs the checkpoint_dir of the training to go on with.")
+        files = datamodule or self._datamodule
+        if files is not None and "batch_size" not in named:
+            config = replace(config, batch_size=files.batch_size or config.batch_size)
+        pin_memory = accelerator != "cpu" and torch.cuda.is_available()
+        data = self._training_data(files, config, num_workers, pin_memory)
+        config = replace(config, max_epochs=config.epochs(len(data.split.train)))
+        settings = training_identity(
+            self.config,
+            config,
+            self.vocabulary,
+            data.split,
+            self._n_epochs,
+            devices=f"{devices} x {num_nodes}",
+        )
+        checkpoints = None
+        if checkpoint_dir is not None:
+            checkpoints = Checkpoints(checkpoint_dir, checkpoint_every, settings, resume=resume)
+        try:
+            curves = fit(
+                self.module,
+                data.train,
+                data.validation,
+                config,
+                seed=self.config.seed + self._n_epochs,
+                plan=_PLANS[self.config.objective],
+                first_step=self._n_steps,
+                precision=precision,
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=num_nodes,
+                strategy=strategy,
+                early_stopping=early_stopping,
+                callbacks=(StartTogether(settings), *data.callbacks, *callbacks),
+                checkpoints=checkpoints,
+                logger=make_loggers(logger, checkpoint_dir),
+                progress_bar=enable_progress_bar,
+            )
+        except NonFiniteLossError as error:
+            if error.curve is not None:
+                # Weights that passed a validation are good; initial ones are not.
+                trained = self.is_trained_ or bool(error.curve.validation)
+                self._record(error.curve, data, config, trained)
+            raise
+        self._record(curves, data, config, trained=True)
+
+    def _training_data(
+        self, files: CellModule | None, config: TrainConfig, num_workers: int, pin_memory: bool
+    ) -> TrainingData:
+        """Return what to train on: streamed where the objective allows it, otherwise in memory."""
+        if files is None:
+            cells = self._training_cells()
+            split = split_cells(cells.n_genes, config, self.config.seed)
+            loaded = LoadedCells(cells, self._batches(), split)
+        else:
+            files = line_up(files, self.vocabulary, self.counted)
+            if self.config.objective == "masked":
+                return stream_batches(files, self.config, config, self._n_epochs)
+            loaded = load_cells(files)
+        return make_batches(
+            loaded,
+            len(self.vocabulary),
+            self.config,
+            config,
+            self._n_epochs,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+        )
+
+    def _record(
+        self, curves: Curve, data: TrainingData, config: TrainConfig, trained: bool
+    ) -> None:
+        """Keep the curves and counts of a training, also of one that failed."""
+        self._n_epochs = data.train.epoch
+        self._n_steps += curves.n_steps
+        self.train_config = config
+        self.train_indices_, self.validation_indices_, self.test_indices_ = data.split
+        self.is_trained_ = trained
+        history = self.history_ = dict(self.history_ or {})
+        monitored = _PLANS[self.config.objective].validation_names[0]
+        new = {
+            "train_loss": curves.train,
+            monitored: curves.validation,
+            **curves.terms,
+            "learning_rate": curves.lr,
+        }
+        for name, values in new.items():
+            frame = curve(name, list(values), list(values.values()))
+            history[name] = pd.concat([history[name], frame]) if name in history else frame
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        batch_size: int | None = None,
+        key_added: str | None = "X_scenc",
+        *,
+        max_genes: int | Literal["context"] | None = "context",
+        draw: Literal["random", "top"] = "random",
+    ) -> NDArray[np.float32]:
+        """Embed cells: the mean of a cell's tokens, as `ModelConfig.pooling` says.
+
+        An embedding depends on the model's seed and the cell's own counts only, not on the cells
+        beside it, the batch size, the order of cells or genes, or the run. Genes are matched by
+        name; those the training data did not have are left out.
+
+        Parameters
+        ----------
+        adata
+            Cells to embed; ``None``: those the model was made with.
+        indices
+            Rows to embed, or a boolean mask; ``None``: all.
+        batch_size
+            Cells per batch; changes speed and memory only.
+        key_added
+            Where in ``adata.obsm`` the embedding is written, if all cells are embedded and `adata`
+            is not a view; ``None``: nowhere. How the genes matched goes to
+            ``adata.uns[f"{key_added}_genes"]``.
+        max_genes
+            Genes a cell keeps: as many as in training (``"context"``), a number, or all
+            (``None``).
+        draw
+            Which ones a cell with more keeps: drawn at random, or those with the highest counts.
+
+        Returns
+        -------
+        Row i is the i-th cell asked for, shape ``(n_cells, d_model)``. Cells without counts get
+        zeros, with a warning.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained.
+        ValueError
+            The counts are unusable, or too few genes are known to the model.
+        IndexError
+            `indices` are out of range.
+
+        Examples
+        --------
+        >>> model.get_latent_representation()
+        >>> sc.pp.neighbors(adata, use_rep="X_scenc")
+        """
+        cells, rows = self._query(adata, indices)
+        context = self.config.context if max_genes == "context" else max_genes
+        tokenizer = make_tokenizer(self.config, context=context, draw=draw)
+        embed, width = self.module.embed_cells, self.config.d_model
+        embedding, empty = apply_to_cells(
+            embed, width, self.module, cells, rows, tokenizer, batch_size
+        )
+        if len(empty):
+            first = cells.names[rows[empty[0]]]
+            warnings.warn(
+                f"{len(empty)} cells have no counts in the model's genes and are embedded as zeros "
+                f"(first: {first!r}).",
+                UserWarning,
+                stacklevel=2,
+            )
+        if key_added is not None and indices is None:
+            target = self.adata if adata is None else adata
+            if getattr(target, "is_view", False):
+                warnings.warn(
+                    f"adata is a view: the embedding is returned but not written to "
+                    f"obsm[{key_added!r}]. Use adata.copy() to have it written.",
+                    UserWarning,
+                    stacklevel=2,
                 )
-            edges = self._global_edges(cells)
-            self.module = CellTransformer(config, len(self.vocabulary), encoder, edges)
-            start_network(self.module, config, cells)
+            else:
+                target.obsm[key_added] = embedding
+                target.uns[f"{key_added}_genes"] = cells.match.to_uns()
+        return embedding
 
-    def _variable_genes(self, cells: Cells, n_top: int) -> NDArray[np.bool_]:
-        """Return which genes of the data become the vocabulary."""
-        config, n_genes = self.config, len(self.vocabulary)
-        chosen = variable_genes(
-            cells, n_genes, n_top, config.target_sum, self._starting_batches(), config.seed
-        )
-        logger.info(
-            "The model knows the %d most variable of %d genes (n_top_genes=None: all).",
-            chosen.sum(),
-            n_genes,
-        )
-        return chosen
+    def get_reconstruction_error(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        batch_size: int | None = None,
+        *,
+        mask_fraction: float = 0.5,
+        seed: int = 0,
+    ) -> NDArray[np.float32]:
+        """Return each cell's mean squared error over masked tokens (eq. 10).
 
-    def _global_edges(self, cells: Cells) -> torch.Tensor | None:
-        """Return quantiles of x~ over training cells, where the hard bins want them."""
-        config = self.config
-        if config.expression_encoder != "hard" or config.hard_edges != "global":
-            return None
-        rows = np.random.default_rng(config.seed).permutation(cells.n_cells)[:_N_EDGE_CELLS]
-        dataset = TokenDataset(cells.rows, cells.gene_map, self._tokenizer(context=None))
-        loader = dataset.loader(OrderedRequests(np.sort(rows), 512))
-        values = torch.cat([batch.values()[batch.valid] for batch in loader])
-        levels = np.arange(1, config.n_expression_bins) / config.n_expression_bins
-        return torch.from_numpy(np.quantile(values.numpy(), levels)).float()
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_latent_representation`.
+        mask_fraction
+            Share of a cell's tokens to hide and predict; at least one is.
+        seed
+            Seed of the masks.
+
+        Returns
+        -------
+        Errors on the scale of x~ squared, shape ``(n_cells,)``; NaN for cells without counts.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained.
+
+        Examples
+        --------
+        >>> model.get_reconstruction_error().mean()
+        """
+        if not 0 < mask_fraction <= 1:
+            raise ValueError(f"mask_fraction must lie in (0, 1], got {mask_fraction}.")
+        cells, rows = self._query(adata, indices)
+        tokenizer = make_tokenizer(self.config, mask_fraction)
+        mean_errors = partial(mean_squared_errors, self.module)
+        errors, _ = apply_to_cells(
+            mean_errors, 1, self.module, cells, rows, tokenizer, batch_size, seed
+        )
+        return errors[:, 0]
+
+    def predict_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        genes: Sequence[str] | str = (),
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Predict expression of named genes from each cell's other genes.
+
+        The named genes are hidden from every cell, whether it expresses them or not, and each is
+        predicted as in training. The model learns from expressed genes only, so the prediction is
+        the value to expect *if the gene is detected*.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_latent_representation`.
+        genes
+            Genes of the model's vocabulary, by any name `scenc.genes.match` knows.
+
+        Returns
+        -------
+        Normalised expression x~ = log(1 + count / depth * target_sum) (eq. 2), cells x genes.
+
+        Raises
+        ------
+        ValueError
+            No gene is named, or the model does not know one.
+
+        Examples
+        --------
+        >>> model.predict_expression(genes=["CD3D", "MS4A1"])
+        """
+        names = [genes] if isinstance(genes, str) else list(genes)
+        if not names:
+            raise ValueError("Name at least one gene (genes=[...]).")
+        known = match(names, self.vocabulary, duplicates="all")
+        if known.unmatched:
+            raise ValueError(
+                f"{len(known.unmatched)} of {len(names)} genes are not in the model's vocabulary: "
+                f"{', '.join(known.unmatched[:5])}."
+            )
+        cells, rows = self._query(adata, indices)
+        positions = torch.from_numpy(known.positions.astype(np.int64)).to(self.module.device)
+        predict = partial(predict_genes, self.module, positions)
+        tokenizer = make_tokenizer(self.config)
+        predicted, _ = apply_to_cells(
+            predict, len(names), self.module, cells, rows, tokenizer, batch_size
+        )
+        return pd.DataFrame(predicted, index=cells.names[rows], columns=pd.Index(names))
+
+    def get_gene_embeddings(self) -> pd.DataFrame:
+        """Return the gene encoder's vector of every gene of the vocabulary.
+
+        Returns
+        -------
+        Genes x d_model.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained.
+
+        Examples
+        --------
+        >>> model.get_gene_embeddings().loc["CD3D"]
+        """
+        self._require_trained()
+        self.module.eval()
+        with torch.inference_mode():
+            table = self.module.gene_encoder.table().float().cpu().numpy()
+        return pd.DataFrame(table.copy(), index=self.vocabulary)
+
+    def embed_files(
+        self,
+        files: CellFiles | Iterable[str | os.PathLike[str]],
+        out: str | os.PathLike[str],
+        *,
+        format: Literal["h5ad", "zarr"] = "h5ad",  # what users call it
+        key_added: str = "X_scenc",
+        batch_size: int | None = None,
+        layer: str | None = None,
+        gene_ids: str | None = None,
+        overwrite: bool = False,
+        progress: bool = True,
+    ) -> list[Path]:
+        """Embed the cells of files, each into a file of its own, without holding any in memory.
+
+        Every written file has the cells of its source, in their order, with all of obs, and the
+        embedding in obsm; it has no counts. It appears whole or not at all.
+
+        Parameters
+        ----------
+        files
+            Paths or addresses of .h5ad files and zarr stores, or `scenc.data.CellFiles` of them.
+        out
+            Folder for the written files, which are called as their sources are.
+        format
+            What is written: ``"h5ad"`` or ``"zarr"``.
+        key_added
+            Where in obsm the embedding goes.
+        batch_size
+            Cells per batch; changes speed and memory only.
+        layer, gene_ids
+            As in `scenc.data.CellFiles`, if paths are given.
+        overwrite
+            Whether files that are there may be replaced; otherwise it is an error.
+        progress
+            Whether to show progress.
+
+        Returns
+        -------
+        The written files, in the order of `files`.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained.
+        CellFilesError
+            Some files cannot be used; the message names everything that is wrong with any of them.
+        FileExistsError
+            A file that is to be written exists.
+
+        Examples
+        --------
+        >>> model.embed_files(["lung.h5ad", "gut.zarr"], "embedded")
+        """
+        self._require_trained()
+        choose(format, ("h5ad", "zarr"), "format")
+        if isinstance(files, CellFiles):
+            cells = copy(files)
+        else:
+            cells = CellFiles(
+                files,
+                layer=layer,
+                gene_ids=gene_ids,
+                genes=self.vocabulary.tolist(),
+                validation_size=0.0,
+                progress=progress,
+            )
+        cells.use_vocabulary(self.vocabulary, self.counted)
+        cells.tokenizer = make_tokenizer(self.config)
+        cells.batch_size = batch_size or _BATCH_SIZE
+        cells.seed = self.config.seed
+        return embed_files(
+            self.module,
+            cells,
+            Path(out),
+            format=format,
+            key_added=key_added,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def save(self, dir_path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the model into a folder: ``weights.safetensors`` and ``model.json``.
+
+        Parameters
+        ----------
+        dir_path
+            The folder. It appears whole or not at all.
+        overwrite
+            Whether a model that is there may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            The folder exists.
+
+        Examples
+        --------
+        >>> model.save("pbmc_model")
+        """
+        state = ModelState(
+            config=self.config,
+            preset=self.preset,
+            train_config=self.train_config,
+            vocabulary=self.vocabulary,
+            counted=self.counted,
+            registry=self.registry_,
+            is_trained=self.is_trained_,
+            n_epochs=self._n_epochs,
+            n_steps=self._n_steps,
+            history=self.history_,
+        )
+        save_model(Path(dir_path), state, self.module, overwrite)
+
+    @classmethod
+    def load(cls, dir_path: str | os.PathLike[str], adata: AnnData | MuData | None = None) -> Self:
+        """Read a model from a folder. Nothing in it is executed.
+
+        Parameters
+        ----------
+        dir_path
+            The folder that `save` wrote.
+        adata
+            Data to attach, for `train` and as the default of what the model embeds; it needs the
+            layer and columns that the model was set up with. Its genes are matched by name.
+
+        Raises
+        ------
+        FileNotFoundError
+            The folder or one of its files is missing.
+        ModelFileError
+            A file is damaged, foreign, or does not hold what it says.
+
+        Examples
+        --------
+        >>> model = scenc.Model.load("pbmc_model")
+        >>> model.get_latent_representation(query)
+        """
+        state, network = load_model(Path(dir_path))
+        model = cls.__new__(cls)
+        # Not the constructor of `Model`, which would make the parts anew from data.
+        BaseModelClass.__init__(model, registry=state.registry)
+        model._adopt(state.config, state.preset, state.vocabulary, state.counted, network)
+        model.train_config, model.history_ = state.train_config, state.history
+        model._n_epochs, model._n_steps = state.n_epochs, state.n_steps
+        model.is_trained_ = state.is_trained
+        if adata is not None:
+            model.attach(adata)
+        return model
+
+    @property
+    def _setup_args(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = self.registry_["setup_args"]
+        return arguments
+
+    def _starting_cells(
+        self, config: ModelConfig, genes: pd.Index[str]
+    ) -> tuple[Cells, NDArray[np.int64]]:
+        """Return cells to start from, all or a sample of many files, and their batches."""
+        files = self._datamodule
+        if files is None:
+            return self._read(self._adata, genes, genes[:0]), self._batches()
+        numbers = cells_to_start_from(config, files)
+        batches = numbers if not len(numbers) else streamed_batches(files)[numbers]
+        return read_streamed(files, numbers), batches
+
+    def _training_cells(self) -> Cells:
+        """Return the cells the model was made with, lined up with its vocabulary."""
+        if self._adata is None:
+            raise ValueError(
+                "The model has no AnnData of its own: pass adata here, or call "
+                "model.attach(adata). (Files: model.embed_files(files, out).)"
+            )
+        # Looked at anew each time: the user may have changed the counts since the last call.
+        return self._read(self._adata, self.vocabulary, self.counted)
+
+    def _read(
+        self, adata: AnnData | MuData, vocabulary: pd.Index[str], counted: pd.Index[str]
+    ) -> Cells:
+        settings = self._setup_args
+        return read_cells(rna_of(adata, settings), settings, vocabulary, counted)
+
+    def _batches(self) -> NDArray[np.int64]:
+        """Return the experimental batch of each training cell, as a number."""
+        codes = self._adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)
+        return np.asarray(codes).reshape(-1).astype(np.int64)
+
+    def _query(
+        self, adata: AnnData | MuData | None, indices: Sequence[int] | NDArray[Any] | None
+    ) -> tuple[Cells, NDArray[np.int64]]:
+        """Return the cells that a user asks about, and which rows of them."""
+        self._require_trained()
+        if adata is None:
+            cells = self._training_cells()
+        else:
+            cells = self._read(adata, self.vocabulary, self.counted)
+        return cells, resolve_indices(indices, cells.n_cells)
+
+    def _require_trained(self) -> None:
+        if not self.is_trained_:
+            raise RuntimeError(
+                "The model is not trained: call model.train() first. (To see what the initial "
+                "weights give, set model.is_trained = True.)"
+            )
 
 
 def _check_protein_arguments(config: ModelConfig, embeddings: Any) -> None:

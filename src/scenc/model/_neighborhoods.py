@@ -1,4 +1,4 @@
-"""Where cells lie before training, batches put side by side, and which cells are alike."""
+"""Which cells are alike before training: the contrastive objective's anchors and neighbours."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def find_neighborhoods(
     seed: int,
     shown: NDArray[np.int64] | None = None,
 ) -> Neighborhoods:
-    """Find each cell's place and its neighbours across batches.
+    """Find each cell's anchor and its neighbours across batches.
 
-    Places are principal components, corrected by Harmony where there are several batches.
-    Neighbours lie in nearly the same direction. Their odds are such that each batch among them is
-    drawn equally often.
+    Anchors are principal components, corrected by Harmony where there are several batches.
+    Neighbours are nearest by cosine, since the contrastive loss compares directions. A neighbour is
+    drawn such that each batch among a cell's neighbours has the same chance: otherwise most would
+    come from the cell's own batch, and the network would learn little across batches.
 
     Parameters
     ----------
@@ -41,7 +42,8 @@ def find_neighborhoods(
     seed
         Seed of Harmony and of an approximate search.
     shown
-        Rows that may be neighbours; ``None``: all. The others keep out of training altogether.
+        Rows that may be neighbours; ``None``: all. Test cells must not be seen in training, not as
+        neighbours either.
 
     References
     ----------
@@ -77,7 +79,7 @@ def _nearest(points: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int64
     if len(points) <= _MOST_EXACT:
         from sklearn.neighbors import NearestNeighbors
 
-        # Without points to look for, each one's own are sought, itself left out.
+        # Without an argument, kneighbors leaves each point out of its neighbours.
         search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points)
         exact: NDArray[np.int64] = search.kneighbors(return_distance=False).astype(np.int64)
         return exact
@@ -85,13 +87,24 @@ def _nearest(points: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int64
 
     with kept_threads():
         found, _ = NNDescent(points, n_neighbors=k + 1, random_state=seed).neighbor_graph
-    # The point itself stands first, if its duplicates have not pushed it out.
+    # A point is its own nearest neighbour and stands first (or a duplicate of it does).
     others: NDArray[np.int64] = found[:, 1:].astype(np.int64)
     return others
 
 
 def _balanced_odds(batches: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return cumulative odds that give each batch of a row the same chance, ending at 1."""
+    """Return cumulative probabilities of neighbours that give each batch in a row the same chance.
+
+    Parameters
+    ----------
+    batches
+        Experimental batch of each cell's neighbours, shape ``(n_cells, n_neighbors)``.
+
+    Returns
+    -------
+    Of the same shape, ascending to 1 in each row: a uniform number is looked up in it.
+    """
+    # Sorted by batch, the neighbours of one batch are a run; each weighs one over the run's length.
     n_cells, k = batches.shape
     order = np.argsort(batches, axis=1, kind="stable")
     ranked = np.take_along_axis(batches, order, axis=1)

@@ -1,8 +1,9 @@
+"""Saving and loading models, without pickle."""
+
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,129 +12,122 @@ import torch
 from scenc import __version__
 from scenc._arguments import choose
 from scenc.io._model_files import ModelFileError, read_card, read_shapes, read_weights, write_model
-from scenc.model._base import ModelBase
 from scenc.model._presets import get_preset
 from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
 from scenc.train import TrainConfig
 
 if TYPE_CHECKING:
-    import os
-
-    from anndata import AnnData
-    from mudata import MuData
+    from pathlib import Path
 
 _VECTORS, _OWN = "gene_encoder.vectors", "gene_encoder.own"
 _EDGES = "expression_encoder.edges"
 _BLOCKS = "transformer.blocks."
 
 
-class PersistenceMixin(ModelBase):
-    """Saving and loading, without pickle."""
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A model without its weights: what ``model.json`` holds.
 
-    def save(self, dir_path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the model into a folder: ``weights.safetensors`` and ``model.json``.
+    Attributes are those of `scenc.Model`; `n_epochs` and `n_steps` are of all trainings together.
+    """
 
-        Parameters
-        ----------
-        dir_path
-            The folder. It appears whole or not at all.
-        overwrite
-            Whether a model that is there may be replaced.
+    config: ModelConfig
+    preset: str
+    train_config: TrainConfig | None
+    vocabulary: pd.Index[str]
+    counted: pd.Index[str]
+    registry: dict[str, Any]
+    is_trained: bool
+    n_epochs: int
+    n_steps: int
+    history: dict[str, pd.DataFrame] | None
 
-        Raises
-        ------
-        FileExistsError
-            The folder exists.
 
-        Examples
-        --------
-        >>> model.save("pbmc_model")
-        """
-        card = {
-            "scenc": __version__,
-            "config": asdict(self.config),
-            "preset": self.preset,
-            "train_config": asdict(self.train_config) if self.train_config else None,
-            "vocabulary": self.vocabulary.tolist(),
-            "counted": self.counted.tolist(),
-            "registry": _plain(self.registry_),
-            "is_trained": self.is_trained_,
-            "n_epochs": self._n_epochs,
-            "n_steps": self._n_steps,
-            "history": {
-                name: {
-                    "step": frame.index.tolist(),
-                    # JSON knows no NaN.
-                    "value": [v if np.isfinite(v) else None for v in frame.iloc[:, 0].tolist()],
-                }
-                for name, frame in (self.history_ or {}).items()
-            },
-        }
-        weights = {name: w.detach().cpu() for name, w in self.module.state_dict().items()}
-        write_model(Path(dir_path), card, weights, overwrite)
+def save_model(path: Path, state: ModelState, network: CellTransformer, overwrite: bool) -> None:
+    """Write a model into a folder.
 
-    @classmethod
-    def load(cls, dir_path: str | os.PathLike[str], adata: AnnData | MuData | None = None) -> Self:
-        """Read a model from a folder. Nothing in it is executed.
-
-        Parameters
-        ----------
-        dir_path
-            The folder that `save` wrote.
-        adata
-            Data to attach, for `train` and as the default of what the model embeds; it needs the
-            layer and columns that the model was set up with. Its genes are matched by name.
-
-        Raises
-        ------
-        FileNotFoundError
-            The folder or one of its files is missing.
-        ModelFileError
-            A file is damaged, foreign, or does not hold what it says.
-
-        Examples
-        --------
-        >>> model = scenc.Model.load("pbmc_model")
-        >>> model.get_latent_representation(query)
-        """
-        path = Path(dir_path)
-        card, shapes = read_card(path), read_shapes(path)
-        try:
-            config = ModelConfig.from_dict(card["config"])
-            vocabulary = _vocabulary(card["vocabulary"])
-            counted = _vocabulary(card["counted"])
-            network = _shell(config, len(vocabulary), shapes)
-            registry = _registry(card["registry"])
-            train_config = card["train_config"]
-            if train_config is not None:
-                train_config = TrainConfig.from_dict(train_config)
-            history = {
-                str(name): pd.DataFrame(
-                    {name: np.asarray(curve["value"], dtype=float)},
-                    index=pd.Index(np.asarray(curve["step"], dtype=int), name="step"),
-                )
-                for name, curve in card["history"].items()
+    Raises
+    ------
+    FileExistsError
+        The folder exists.
+    """
+    card = {
+        "scenc": __version__,
+        "config": asdict(state.config),
+        "preset": state.preset,
+        "train_config": asdict(state.train_config) if state.train_config else None,
+        "vocabulary": state.vocabulary.tolist(),
+        "counted": state.counted.tolist(),
+        "registry": _plain(state.registry),
+        "is_trained": state.is_trained,
+        "n_epochs": state.n_epochs,
+        "n_steps": state.n_steps,
+        "history": {
+            name: {
+                "step": frame.index.tolist(),
+                # JSON knows no NaN.
+                "value": [v if np.isfinite(v) else None for v in frame.iloc[:, 0].tolist()],
             }
-            counters = int(card["n_epochs"]), int(card["n_steps"])
-            trained, preset = bool(card["is_trained"]), str(card["preset"])
-            get_preset(preset, config.objective)
-        except (
-            LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError
-        ) as error:  # fmt: skip
-            raise ModelFileError(f"{path} does not hold what a scenc model does: {error}") from None
-        _compare_shapes(path, network, shapes)
-        weights = read_weights(path)
-        _check_values(path, network, weights)
-        network.load_state_dict(weights, assign=True)
+            for name, frame in (state.history or {}).items()
+        },
+    }
+    weights = {name: w.detach().cpu() for name, w in network.state_dict().items()}
+    write_model(path, card, weights, overwrite)
 
-        model = cls._restore(registry, config, preset, vocabulary, counted, network)
-        model.train_config, model.history_ = train_config, history or None
-        model._n_epochs, model._n_steps = counters
-        model.is_trained_ = trained
-        network.eval()
-        if adata is not None:
-            model.attach(adata)
-        return model
+
+def load_model(path: Path) -> tuple[ModelState, CellTransformer]:
+    """Read what `save_model` wrote. Nothing in the folder is executed.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder or one of its files is missing.
+    ModelFileError
+        A file is damaged, foreign, or does not hold what it says.
+    """
+    card, shapes = read_card(path), read_shapes(path)
+    try:
+        state = _state(card)
+        network = _shell(state.config, len(state.vocabulary), shapes)
+    except (
+        LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError
+    ) as error:  # fmt: skip
+        raise ModelFileError(f"{path} does not hold what a scenc model does: {error}") from None
+    _compare_shapes(path, network, shapes)
+    weights = read_weights(path)
+    _check_values(path, network, weights)
+    network.load_state_dict(weights, assign=True)
+    network.eval()
+    return state, network
+
+
+def curve(name: str, steps: list[int], values: list[Any]) -> pd.DataFrame:
+    """Return a training curve by optimizer step; ``None`` becomes NaN."""
+    index = pd.Index(np.asarray(steps, dtype=int), name="step")
+    return pd.DataFrame({name: np.asarray(values, dtype=float)}, index=index)
+
+
+def _state(card: dict[str, Any]) -> ModelState:
+    """Check the values of ``model.json``, and turn them into what a model has."""
+    config = ModelConfig.from_dict(card["config"])
+    get_preset(str(card["preset"]), config.objective)
+    train_config = card["train_config"]
+    history = {
+        str(name): curve(name, values["step"], values["value"])
+        for name, values in card["history"].items()
+    }
+    return ModelState(
+        config=config,
+        preset=str(card["preset"]),
+        train_config=None if train_config is None else TrainConfig.from_dict(train_config),
+        vocabulary=_vocabulary(card["vocabulary"]),
+        counted=_vocabulary(card["counted"]),
+        registry=_registry(card["registry"]),
+        is_trained=bool(card["is_trained"]),
+        n_epochs=int(card["n_epochs"]),
+        n_steps=int(card["n_steps"]),
+        history=history or None,
+    )
 
 
 def _shell(

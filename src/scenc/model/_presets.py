@@ -25,11 +25,30 @@ class Preset:
     objective: str = "masked"
 
 
-# What each objective changes of a preset.
-OBJECTIVES = {
-    "masked": Preset(model={"objective": "masked"}, train={}),
-    "contrastive": Preset(
+# What users choose from: each preset for each objective, whole.
+_ENTRIES = {
+    # A laptop's CPU: minutes for thousands of cells. Dropout costs a sixth of a step there.
+    ("small", "masked"): Preset(
         model={
+            "d_model": 64,
+            "n_layers": 2,
+            "n_heads": 2,
+            "d_feedforward": 128,
+            "context": 256,
+            "objective": "masked",
+        },
+        train={"max_epochs": 10, "batch_size": 64, "lr": 1e-3},
+        objective="masked",
+    ),
+    # One layer, since each cell is seen twice a step. Views are short, so that embeddings can
+    # afford all genes.
+    ("small", "contrastive"): Preset(
+        model={
+            "d_model": 64,
+            "n_layers": 1,
+            "n_heads": 2,
+            "d_feedforward": 128,
+            "context": None,
             "objective": "contrastive",
             "n_top_genes": 2000,
             "gene_init": "spectral",
@@ -39,17 +58,8 @@ OBJECTIVES = {
         train={"max_epochs": None, "batch_size": 128, "lr": 2e-3, "mask_fraction": 0.2},
         objective="contrastive",
     ),
-}
-
-PRESETS = {
-    # A laptop's CPU: minutes for thousands of cells. Dropout costs a sixth of a step there.
-    "small": Preset(
-        model={"d_model": 64, "n_layers": 2, "n_heads": 2, "d_feedforward": 128, "context": 256},
-        train={"max_epochs": 10, "batch_size": 64, "lr": 1e-3},
-        objective="contrastive",
-    ),
     # One GPU: hours for hundreds of thousands of cells.
-    "base": Preset(
+    ("base", "masked"): Preset(
         model={
             "d_model": 256,
             "n_layers": 6,
@@ -57,12 +67,37 @@ PRESETS = {
             "d_feedforward": 1024,
             "dropout": 0.1,
             "context": 1024,
+            "objective": "masked",
         },
         train={"max_epochs": 20, "batch_size": 256, "lr": 5e-4},
+        objective="masked",
+    ),
+    ("base", "contrastive"): Preset(
+        model={
+            "d_model": 256,
+            "n_layers": 6,
+            "n_heads": 8,
+            "d_feedforward": 1024,
+            "dropout": 0.1,
+            "context": None,
+            "objective": "contrastive",
+            "n_top_genes": 2000,
+            "gene_init": "spectral",
+            "residual_init": "zero",
+            "pooling": "expression",
+        },
+        train={
+            "max_epochs": None,
+            "cell_visits": 1_000_000,
+            "batch_size": 256,
+            "lr": 5e-4,
+            "mask_fraction": 0.2,
+            "view_genes": 512,
+        },
         objective="contrastive",
     ),
     # Table 1 of the paper: 10 million cells on many GPUs.
-    "paper": Preset(
+    ("paper", "masked"): Preset(
         model={
             "d_model": 512,
             "n_layers": 12,
@@ -71,6 +106,7 @@ PRESETS = {
             "dropout": 0.1,
             "context": 1024,
             "seed": 777,
+            "objective": "masked",
         },
         train={
             "max_epochs": 3,
@@ -86,28 +122,84 @@ PRESETS = {
             "test_size": 0.001,
             "patience": 100,
         },
+        objective="masked",
+    ),
+    ("paper", "contrastive"): Preset(
+        model={
+            "d_model": 512,
+            "n_layers": 12,
+            "n_heads": 8,
+            "d_feedforward": 1024,
+            "dropout": 0.1,
+            "context": 1024,
+            "seed": 777,
+            "objective": "contrastive",
+            "n_top_genes": 2000,
+            "gene_init": "spectral",
+            "residual_init": "zero",
+            "pooling": "expression",
+        },
+        train={
+            "max_epochs": None,
+            "batch_size": 128,
+            "accumulate_grad_batches": 32,
+            "lr": 2e-3,
+            "weight_decay": 1e-5,
+            "betas": (0.9, 0.95),
+            "gradient_clip": 1.0,
+            "warmup_steps": 2000,
+            "mask_fraction": 0.2,
+            "validation_size": 0.001,
+            "test_size": 0.001,
+            "patience": 100,
+        },
+        objective="contrastive",
     ),
 }
+_DEFAULT_OBJECTIVES = {"small": "contrastive", "base": "contrastive", "paper": "masked"}
 
+# Each preset's sizes and settings for the masked objective, and its default objective.
+PRESETS = {
+    name: Preset(
+        {key: value for key, value in _ENTRIES[name, "masked"].model.items() if key != "objective"},
+        _ENTRIES[name, "masked"].train,
+        objective,
+    )
+    for name, objective in _DEFAULT_OBJECTIVES.items()
+}
 
-# Where an objective wants other sizes than the preset's.
-_BOTH = {
-    # Each cell is seen twice a step; its views are short, its embedding takes all it has.
-    ("small", "contrastive"): Preset(model={"n_layers": 1, "context": None}, train={}),
-    ("base", "contrastive"): Preset(
-        model={"context": None},
-        train={"batch_size": 256, "lr": 5e-4, "cell_visits": 1_000_000, "view_genes": 512},
+# What each objective needs of a network and its training, whatever the sizes.
+OBJECTIVES = {
+    "masked": Preset(model={"objective": "masked"}, train={}),
+    "contrastive": Preset(
+        model={
+            "objective": "contrastive",
+            "n_top_genes": 2000,
+            "gene_init": "spectral",
+            "residual_init": "zero",
+            "pooling": "expression",
+        },
+        train={"max_epochs": None, "batch_size": 128, "lr": 2e-3, "mask_fraction": 0.2},
+        objective="contrastive",
     ),
 }
 
 
 def get_preset(name: str, objective: str | None = None) -> Preset:
-    """Return a preset by its name, as an objective changes it; ``None``: the preset's own."""
-    preset = PRESETS[choose(name, PRESETS, "preset")]
-    chosen = choose(objective or preset.objective, OBJECTIVES, "objective")
-    layers = [preset, OBJECTIVES[chosen], *filter(None, [_BOTH.get((name, chosen))])]
-    return Preset(
-        model={key: value for layer in layers for key, value in layer.model.items()},
-        train={key: value for layer in layers for key, value in layer.train.items()},
-        objective=chosen,
-    )
+    """Return a preset for an objective.
+
+    Parameters
+    ----------
+    name
+        ``"small"``, ``"base"`` or ``"paper"``.
+    objective
+        ``"masked"`` or ``"contrastive"``; ``None``: the preset's default.
+
+    Raises
+    ------
+    ValueError
+        There is no such preset or objective.
+    """
+    default = PRESETS[choose(name, PRESETS, "preset")].objective
+    entry = _ENTRIES[name, choose(objective or default, OBJECTIVES, "objective")]
+    return Preset(dict(entry.model), dict(entry.train), entry.objective)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,30 @@ if TYPE_CHECKING:
     )
 
 
-def align_vectors(
-    embeddings: Vectors, genes: pd.Index[str]
-) -> tuple[torch.Tensor, NDArray[np.bool_], str]:
+@dataclass(frozen=True, slots=True)
+class GeneVectors:
+    """Pretrained vectors of a model's genes.
+
+    Attributes
+    ----------
+    vectors
+        Shape ``(n_genes, dim)``, zero where a gene has none.
+    present
+        Which genes have one, shape ``(n_genes,)``.
+    report
+        How they were matched, in words.
+    """
+
+    vectors: torch.Tensor
+    present: NDArray[np.bool_]
+    report: str
+
+    def select(self, kept: NDArray[np.bool_]) -> GeneVectors:
+        """Return the vectors of some of the genes."""
+        return GeneVectors(self.vectors[kept], self.present[kept], self.report)
+
+
+def align_vectors(embeddings: Vectors, genes: pd.Index[str]) -> GeneVectors:
     """Line pretrained gene vectors up with genes.
 
     Parameters
@@ -30,10 +52,6 @@ def align_vectors(
         the gene has no vector.
     genes
         The genes wanted.
-
-    Returns
-    -------
-    Vectors, ``(n_genes, dim)``, zero where there is none; which genes have one; a report.
 
     Raises
     ------
@@ -55,12 +73,10 @@ def align_vectors(
     aligned = embeddings.align(genes)
     # float16 files stay float16: half the memory, and the MLP casts what it uses.
     matrix = aligned.matrix.astype(embeddings.matrix.dtype)
-    return torch.from_numpy(matrix), aligned.has_vector, str(aligned.coverage)
+    return GeneVectors(torch.from_numpy(matrix), aligned.has_vector, str(aligned.coverage))
 
 
-def _align_array(
-    matrix: NDArray[np.floating[Any]], genes: pd.Index[str]
-) -> tuple[torch.Tensor, NDArray[np.bool_], str]:
+def _align_array(matrix: NDArray[np.floating[Any]], genes: pd.Index[str]) -> GeneVectors:
     if matrix.ndim != 2 or len(matrix) != len(genes):
         raise ValueError(
             f"protein_embeddings has shape {matrix.shape}; an array needs one row for each of the "
@@ -72,4 +88,5 @@ def _align_array(
     if not has_vector.any():
         raise ValueError("No row of protein_embeddings is finite: no gene has a vector.")
     report = f"{has_vector.sum()} of {len(genes)} genes have a pretrained vector"
-    return torch.from_numpy(np.where(has_vector[:, None], matrix, 0)), has_vector, report
+    vectors = torch.from_numpy(np.where(has_vector[:, None], matrix, 0))
+    return GeneVectors(vectors, has_vector, report)

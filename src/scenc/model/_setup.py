@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, MuDataCategoricalObsField
+from scvi.model.base import BaseModelClass
 
-from scenc.model._base import ModelBase
 from scenc.model._fields import CountsField, MuDataCountsField, gene_names, report_genes
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class SetupMixin(ModelBase):
+class SetupMixin(BaseModelClass):
     """The setup verbs: which layer holds the counts, what genes, batches and labels are called."""
 
     @classmethod

@@ -12,7 +12,7 @@ ObjectiveName = Literal["masked", "contrastive"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Everything that determines a network's shape and what its encoders see.
+    """Shape of a network, and what its encoders take as input.
 
     Equation numbers are those of the paper.
 
@@ -43,7 +43,7 @@ class ModelConfig:
         ``"global"`` quantiles of x~ over the training cells, or ``"uniform"`` from 0 to the
         largest possible x~.
     log_input
-        What log bins see: raw ``"counts"`` (the letter of eq. 16) or ``"normalized"`` x~.
+        Input of the log bins: raw ``"counts"`` (as eq. 16 says) or ``"normalized"`` x~.
     max_log_bin
         B_max of eq. 16.
     soft_bias
@@ -52,34 +52,35 @@ class ModelConfig:
     protein_hidden
         Hidden width of the protein encoder's MLP.
     protein_input
-        What the protein encoder's MLP sees: the vectors as they are (``"plain"``, the letter of
-        eq. 12), each scaled to a root mean square of 1 (``"l2"``, as STATE does up to a constant),
+        Input of the protein encoder's MLP: the vectors as they are (``"plain"``, as eq. 12
+        says), each scaled to a root mean square of 1 (``"l2"``, as STATE does up to a constant),
         or each dimension to mean 0 and standard deviation 1 over the genes (``"standardize"``).
     protein_output
-        How the MLP's output enters: as it is (``"plain"``), shifted and scaled once, at the start,
-        to the mean 0 and the spread `init_std` of a learned table (``"matched"``), or through a
+        How the MLP's output is scaled: not at all (``"plain"``), once before training, to the
+        mean 0 and the standard deviation `init_std` of a learned table (``"matched"``), or by a
         trained layer normalisation (``"layer_norm"``, as UCE and STATE do).
     protein_missing
-        What a gene without a pretrained vector gets: ``"learned"``, a trained vector of its own;
-        ``"zero"``, the MLP of a zero vector; ``"drop"``, it is left out of the vocabulary.
+        Treatment of genes without a pretrained vector: ``"learned"``, each gets a trained vector;
+        ``"zero"``, each gets the MLP's output for a zero vector; ``"drop"``, they are left out of
+        the vocabulary.
     init_std
         Standard deviation of the initial entries of all learned tables.
     objective
-        What the model is trained for: ``"masked"``, the paper's masked expression alone (eq. 10),
-        or ``"contrastive"``, views of a cell and of its neighbours beside it
+        Training objective: ``"masked"``, the paper's masked expression alone (eq. 10), or
+        ``"contrastive"``, which also embeds views of a cell and of its neighbours alike
         (`scenc.train.ContrastivePlan`).
     n_top_genes
         Size of the vocabulary: the most variable genes of the training cells; ``None``: all genes.
     gene_init
-        Where gene vectors start: ``"random"``, or ``"spectral"``, at the loadings of the training
-        cells' principal components (the protein encoder at their least-squares fit).
+        Initial gene vectors: ``"random"``, or ``"spectral"``, the loadings of the training cells'
+        principal components (the protein encoder is fitted to them by least squares).
     residual_init
-        ``"zero"``: expression vectors and what the blocks add start at zero, so that a token starts
-        as its gene's vector. ``"random"``: as PyTorch starts them.
+        ``"zero"``: expression vectors and the outputs of the blocks are zero at first, so that a
+        token is its gene's vector. ``"random"``: PyTorch's defaults.
     pooling
-        What a cell's embedding is: the ``"mean"`` of the last layer's tokens (the paper's), or
-        their sum weighted by x~ (``"expression"``), before the last normalisation, less the
-        average over training cells at the start, divided by the root of the number of genes. With
+        A cell's embedding: the ``"mean"`` of the last layer's tokens (the paper's), or their sum
+        weighted by x~ (``"expression"``), before the final norm, minus the mean of that sum over
+        the training cells before training, divided by the root of the number of genes. With
         spectral gene vectors and zero residuals the untrained embedding is the cell's principal
         components.
     seed

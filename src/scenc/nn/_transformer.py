@@ -24,16 +24,18 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.dropout = dropout
+        # Saved models know the weights by these names: the joint q, k and v projection, and the
+        # output projection.
         self.project = nn.Linear(d_model, 3 * d_model)
         self.combine = nn.Linear(d_model, d_model)
 
-    def forward(self, x: torch.Tensor, attend: torch.Tensor | None) -> torch.Tensor:
-        """Mix tokens, shape ``(n_cells, n_tokens, d_model)``; `attend` as in `Transformer`."""
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None) -> torch.Tensor:
+        """Mix tokens, shape ``(n_cells, n_tokens, d_model)``; `attn_mask` as in `Transformer`."""
         n_cells, n_tokens, d_model = x.shape
         heads = self.project(x).view(n_cells, n_tokens, 3, self.n_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=attend, dropout_p=self.dropout if self.training else 0.0
+            query, key, value, attn_mask=attn_mask, dropout_p=self.dropout if self.training else 0.0
         )
         combined: torch.Tensor = self.combine(mixed.transpose(1, 2).reshape(x.shape))
         return combined
@@ -75,18 +77,18 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def start_at_zero(self) -> None:
-        """Set what each sub-layer adds to zero."""
+        """Zero the output of attention and feed-forward, so that the block changes nothing."""
         for last in (self.attention.combine, cast("nn.Linear", self.feedforward[-1])):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(self, x: torch.Tensor, attend: torch.Tensor | None) -> torch.Tensor:
-        """Transform tokens ``(n_cells, n_tokens, d_model)``; `attend` as in `Transformer`."""
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None) -> torch.Tensor:
+        """Transform tokens ``(n_cells, n_tokens, d_model)``; `attn_mask` as in `Transformer`."""
         if self.pre:
-            x = x + self.dropout(self.attention(self.attention_norm(x), attend))
+            x = x + self.dropout(self.attention(self.attention_norm(x), attn_mask))
             x = x + self.dropout(self.feedforward(self.feedforward_norm(x)))
         else:
-            x = self.attention_norm(x + self.dropout(self.attention(x, attend)))
+            x = self.attention_norm(x + self.dropout(self.attention(x, attn_mask)))
             x = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
         return x
 
@@ -120,27 +122,27 @@ class Transformer(nn.Module):
         # Pre-norm blocks leave their sum unnormalised.
         self.final_norm = nn.LayerNorm(d_model) if norm == "pre" else nn.Identity()
 
-    def forward(self, x: torch.Tensor, attend: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Transform tokens.
 
         Parameters
         ----------
         x
             Token vectors, shape ``(n_cells, n_tokens, d_model)``.
-        attend
+        attn_mask
             True where a token (row) may see another (column), broadcastable to ``(n_cells,
             n_heads, n_tokens, n_tokens)``; ``None``: every token sees every token.
         """
-        normed: torch.Tensor = self.final_norm(self.hidden_states(x, attend))
+        normed: torch.Tensor = self.final_norm(self.hidden_states(x, attn_mask))
         return normed
 
-    def hidden_states(self, x: torch.Tensor, attend: torch.Tensor | None = None) -> torch.Tensor:
-        """Transform tokens and leave out the last normalisation; arguments as of `forward`."""
+    def hidden_states(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the last block's hidden states, before the final norm; arguments as `forward`."""
         for block in self.blocks:
-            x = block(x, attend)
+            x = block(x, attn_mask)
         return x
 
     def start_at_zero(self) -> None:
-        """Set what each sub-layer adds to zero: tokens pass pre-norm blocks unchanged."""
+        """Zero the output of each sub-layer, so that tokens pass pre-norm blocks unchanged."""
         for block in self.blocks:
             cast("TransformerBlock", block).start_at_zero()

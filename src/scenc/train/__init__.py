@@ -1,14 +1,17 @@
-"""How networks are trained: settings, plan, schedule, and what watches over a run."""
+"""How networks are trained: settings, training plans, schedule and callbacks."""
 
 from scenc.train._callbacks import Curve, NonFiniteLossError
 from scenc.train._checkpoints import CheckpointError, Checkpoints
 from scenc.train._config import TrainConfig
 from scenc.train._contrastive_plan import ContrastivePlan
 from scenc.train._loggers import make_loggers
-from scenc.train._plan import MaskedExpressionPlan, Plan
+from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
 from scenc.train._run import fit
 from scenc.train._schedule import warmup_cosine
 from scenc.train._start import ShareNeighborhoods, StartTogether
+
+# The name of 0.1.
+Plan = TrainingPlan
 
 __all__ = [
     "CheckpointError",
@@ -21,6 +24,7 @@ __all__ = [
     "ShareNeighborhoods",
     "StartTogether",
     "TrainConfig",
+    "TrainingPlan",
     "fit",
     "make_loggers",
     "warmup_cosine",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What a training run left behind, by optimizer step.
+    """Losses and learning rates of a training, by optimizer step.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Curve:
     n_steps
         Steps taken.
     terms
-        What else validation measured, by name.
+        Further validation losses, by name.
     """
 
     train: dict[int, float]
@@ -42,7 +42,7 @@ class NonFiniteLossError(RuntimeError):
     step
         The optimizer step (from 0) at which it was first seen.
     curve
-        What was recorded before, once training has ended.
+        The curves up to there; ``None`` until `fit` has ended.
     """
 
     curve: Curve | None = None
@@ -57,7 +57,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def _validation_names(plan: LightningModule) -> tuple[str, ...]:
-    """Return what our plan measures in validation, the deciding one first."""
+    """Return the names of the validation losses, first the one that chooses the best weights."""
     names: tuple[str, ...] = plan.validation_names  # type: ignore[assignment]  # set by our plan
     return names
 
@@ -65,8 +65,9 @@ def _validation_names(plan: LightningModule) -> tuple[str, ...]:
 class Curves(Callback):
     """Record the loss by optimizer step, and stop when it is not finite.
 
-    Losses stay on their device and are read every few steps, so that a GPU need not wait for the
-    host at each one.
+    On a GPU losses are read every 50 steps: reading one waits until the GPU has finished the step,
+    and the next could not be queued meanwhile. A loss that is not finite is found that much later;
+    `BestWeights` are not touched by it.
 
     Parameters
     ----------
@@ -104,13 +105,15 @@ class Curves(Callback):
             self._read()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the validation loss."""
+        """Keep the validation loss and its terms."""
         self._read()
         step = self._first_step + trainer.global_step - 1
-        monitored, *others = _validation_names(pl_module)
-        self.validation[step] = float(trainer.callback_metrics[monitored])
-        for name in others:
-            self.terms.setdefault(name, {})[step] = float(trainer.callback_metrics[name])
+        names = _validation_names(pl_module)
+        values = {name: float(trainer.callback_metrics[name]) for name in names}
+        self._log(values, step)
+        self.validation[step] = values.pop(names[0])
+        for name, value in values.items():
+            self.terms.setdefault(name, {})[step] = value
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read what is left."""
@@ -146,14 +149,19 @@ class Curves(Callback):
             if not torch.isfinite(torch.tensor(loss)):
                 raise NonFiniteLossError(step)
             self.train[step] = loss
-            for logger in self._loggers:
-                logger.log_metrics({"train_loss": loss, "learning_rate": self.lr[step]}, step)
+            self._log({"train_loss": loss, "learning_rate": self.lr[step]}, step)
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        for logger in self._loggers:
+            logger.log_metrics(values, step)
 
 
 class BestWeights(Callback):
-    """Keep the weights of the best validation so far, in memory.
+    """Keep a copy of the weights of the best validation so far.
 
-    All ranks hold equal weights, so each keeps its own copy: no files, nothing to race for.
+    The copy stays in memory, where Lightning's ModelCheckpoint writes a file: a training without a
+    folder of its own has no place for one, and ranks would have to wait for each other. All ranks
+    hold equal weights, so each keeps a copy; on the CPU, to leave the GPU's memory to training.
     """
 
     def __init__(self) -> None:
@@ -198,7 +206,7 @@ class BestWeights(Callback):
         }
 
 
-class Progress(Callback):
+class TrainingBar(Callback):
     """One bar over all optimizer steps, with the latest losses."""
 
     def __init__(self) -> None:

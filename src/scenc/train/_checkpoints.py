@@ -1,4 +1,16 @@
-"""Training that survives: all that is needed to go on, written every few steps."""
+"""Checkpoints: a training that was ended can go on as if it had not been.
+
+The weights after a resumed training are those of an undisturbed one, to the bit. For that, all that
+is written must belong to one moment: weights, optimizer, schedule, Lightning's counts of steps and
+validations, the loader's place in the epoch, what other callbacks have recorded, random states.
+
+    batch n taken -> step n -> on_train_batch_end -> validation, if due -> batch n + 1 taken -> ...
+                                                                       ^
+Only at the mark is a step over in every respect. Lightning has no hook there: at
+``on_train_batch_end`` a validation that is due has not been made, and is skipped by a training
+that goes on from there; at ``on_train_batch_start`` its counts include a batch not trained on.
+So checkpoints are written by the loader, when it is asked for the next batch (`_WatchedLoader`).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +27,7 @@ from scenc.io._atomic import atomic_path
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -28,11 +40,12 @@ class CheckpointError(ValueError):
 
 
 class Checkpoints(Callback):
-    """Write weights, optimizer, schedule, position in the data and random states to a folder.
+    """Write weights, optimizer, schedule, place in the data and random states to a folder.
 
     The one file, ``last.ckpt``, is always whole: a new one takes its place in one step. It is
-    written between optimizer steps, where no gradient is half summed up. At SIGTERM, by which
-    clusters announce that they end a job, one is written before the process leaves.
+    written between optimizer steps, since gradients accumulated for the next step are not kept. At
+    SIGTERM, by which clusters announce that they end a job, one is written before the process
+    leaves.
 
     Parameters
     ----------
@@ -66,9 +79,10 @@ class Checkpoints(Callback):
         self.path = Path(folder) / _NAME
         self._every = every
         self._settings = dict(settings)
-        self._saved_at = 0
-        self._position = (0, 0)
+        self._seen_step = self._saved_at = 0
         self._due = self._leaving = False
+        self._train: Any = None
+        self._trainer: Trainer | None = None
         self._handler: Any = None
         self._random: dict[str, Any] | None = None
         self.found = self.path.is_file()
@@ -78,16 +92,23 @@ class Checkpoints(Callback):
                 "name another checkpoint_dir."
             )
         if self.found:
-            self._position = self._check(read_checkpoint(self.path))
+            self._start = self._check(read_checkpoint(self.path))
 
-    def go_on(self, train: Any) -> None:
-        """Let a loader begin where the checkpoint was written."""
+    def watch(self, train: Any) -> Any:
+        """Return a training loader during whose passes checkpoints are written.
+
+        It begins where the folder's checkpoint was written. Lightning sees to this as well, but
+        only where that was in the middle of an epoch.
+        """
+        self._train = train
         if self.found:
-            train.load_state_dict(dict(zip(("epoch", "batch"), self._position, strict=True)))
+            train.load_state_dict(self._start)
+        return _WatchedLoader(train, self._save_if_due)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the random states, and listen for SIGTERM."""
-        self._saved_at = trainer.global_step
+        self._trainer = trainer
+        self._seen_step = self._saved_at = trainer.global_step
         if self._random is not None:
             torch.set_rng_state(self._random["cpu"])
             for device, state in enumerate(self._random["cuda"][: torch.cuda.device_count()]):
@@ -97,47 +118,33 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Decide whether a checkpoint is due."""
-        if trainer.global_step == self._saved_at or _is_accumulating(trainer):
-            return
+        if trainer.global_step == self._seen_step:
+            return  # gradients are being accumulated
+        self._seen_step = trainer.global_step
         # All ranks leave after the same step, whichever was told first.
         if trainer.world_size > 1:
             self._leaving = trainer.strategy.reduce_boolean_decision(self._leaving, all=False)
         self._due = self._leaving or trainer.global_step % self._every == 0
 
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Write a checkpoint that is due, now that a validation after the step is over too."""
-        if not self._due:
-            return
-        self._due = False
-        self._save(trainer, n_ahead=1)
-        if self._leaving:
-            raise SystemExit(_SIGTERM_EXIT)
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last checkpoint, from which going on is to be done at once."""
+        """Write the last checkpoint; a training that goes on from it has nothing left to do.
+
+        If it was stopped before its time, it goes on with the next epoch: Lightning counts the one
+        it was stopped in as whole.
+        """
         self._listen_no_more()
-        self._save(trainer, n_ahead=0)
+        self._train.load_state_dict({"epoch": self._train.epoch, "batch": 0})
+        self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, _: BaseException) -> None:
         """Leave signals as they were; the last good checkpoint stays."""
         self._listen_no_more()
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Count the batch that has been taken, and not trained on, as not taken."""
-        loop = checkpoint["loops"]["fit_loop"]
-        loop["state_dict"].pop("combined_loader", None)  # counts it, too; see `go_on`
-        progress = loop["epoch_loop.batch_progress"]
-        for count in (progress["total"], progress["current"]):
-            count["ready"] = count["completed"]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what Lightning does not keep by itself; it asks when it saves."""
         return {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "position": self._position,
             "settings": self._settings,
         }
 
@@ -145,10 +152,18 @@ class Checkpoints(Callback):
         """Keep the random states until training starts."""
         self._random = state_dict
 
-    def _save(self, trainer: Trainer, n_ahead: int) -> None:
-        """Write a checkpoint; so many batches have been taken that have not been trained on."""
-        state = trainer.train_dataloader.state_dict()  # type: ignore[union-attr]  # one of ours
-        self._position = state["epoch"], state["batch"] - n_ahead
+    def _save_if_due(self) -> None:
+        """Write a checkpoint if one is due, and leave if the process was told to."""
+        if not self._due:
+            return
+        assert self._trainer is not None
+        self._due = False
+        self._save(self._trainer)
+        if self._leaving:
+            raise SystemExit(_SIGTERM_EXIT)
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write a checkpoint."""
         try:
             if trainer.is_global_zero:
                 with atomic_path(self.path) as draft:
@@ -167,11 +182,11 @@ class Checkpoints(Callback):
         trainer.strategy.barrier("scenc.Checkpoints")
         self._saved_at = trainer.global_step
 
-    def _check(self, checkpoint: dict[str, Any]) -> tuple[int, int]:
-        """Return the position in the data; refuse to go on with another training than was left."""
+    def _check(self, checkpoint: dict[str, Any]) -> dict[str, int]:
+        """Return the loader's state; refuse to go on with another training than was left."""
         try:
             kept = checkpoint["callbacks"]["Checkpoints"]
-            found, (epoch, batch) = kept["settings"], kept["position"]
+            found, start = kept["settings"], _loader_state(checkpoint)
             names = sorted({*found, *self._settings})
         except (KeyError, TypeError, ValueError):
             raise CheckpointError(f"{self.path} is no checkpoint of scenc.") from None
@@ -182,7 +197,7 @@ class Checkpoints(Callback):
                     f"it is {self._settings.get(name)!r}. Go on with the same settings, or name "
                     "another checkpoint_dir."
                 )
-        return int(epoch), int(batch)
+        return start
 
     def _leave(self, *_: Any) -> None:
         self._leaving = True
@@ -210,6 +225,47 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _is_accumulating(trainer: Trainer) -> bool:
-    """Say whether gradients are being summed up, which no checkpoint keeps."""
-    return trainer.fit_loop.epoch_loop._should_accumulate()
+def _loader_state(checkpoint: dict[str, Any]) -> dict[str, int]:
+    """Return where in the training data a checkpoint was written."""
+    if "position" in checkpoint["callbacks"]["Checkpoints"]:  # written by 0.1
+        epoch, batch = checkpoint["callbacks"]["Checkpoints"]["position"]
+    else:
+        (state,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+        epoch, batch = state["epoch"], state["batch"]
+    return {"epoch": int(epoch), "batch": int(batch)}
+
+
+class _WatchedLoader:
+    """A loader that does something each time before it hands out a batch.
+
+    Parameters
+    ----------
+    loader
+        The loader; Lightning writes its `state_dict` into checkpoints.
+    before_batch
+        What is done when a batch has been made, and not handed out yet.
+    """
+
+    def __init__(self, loader: Any, before_batch: Callable[[], None]) -> None:
+        self._loader = loader
+        self._before_batch = before_batch
+        self._n_held = 0
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._loader:
+            self._n_held = 1
+            self._before_batch()
+            self._n_held = 0
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the loader's state, without the batch that has not been handed out yet."""
+        state = self._loader.state_dict()
+        return {**state, "batch": state["batch"] - self._n_held}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Set the loader's state."""
+        self._loader.load_state_dict(state_dict)

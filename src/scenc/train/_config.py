@@ -18,7 +18,7 @@ class TrainConfig:
     max_epochs
         Passes over the training cells; ``None``: as many as come to `cell_visits`, 200 at most.
     cell_visits
-        How many cells to show in all, each as often as it is shown, where `max_epochs` is ``None``.
+        Cells seen in training, counted at each visit, where `max_epochs` is ``None``.
     batch_size
         Cells per batch (and per device).
     accumulate_grad_batches
@@ -36,12 +36,12 @@ class TrainConfig:
     mask_fraction
         p_mask, the share of a cell's tokens to hide and predict.
     masked_weight, contrast_weight, anchor_weight
-        What the terms of the contrastive objective weigh (`ContrastivePlan`); 0 leaves one out.
+        Weights of the terms of the contrastive objective (`ContrastivePlan`); 0 leaves one out.
     temperature
         Of the contrastive term's similarities: the lower, the more the nearest cells count.
     negatives
-        Which other cells a cell is told apart from: those of its own ``"batch"``, so that what
-        sets batches apart does not help, or ``"all"``.
+        The negatives of the contrastive term: cells of the same experimental ``"batch"`` as the
+        match, so that differences between batches do not help to find it, or ``"all"`` cells.
     view_genes
         Number of genes a view keeps.
     view_depth

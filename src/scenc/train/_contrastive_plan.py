@@ -6,35 +6,38 @@ import torch
 from torch.nn import functional as F
 
 from scenc._distributed import world_size
-from scenc.train._plan import RECONSTRUCTION_LOSS, Plan
+from scenc.train._plan import RECONSTRUCTION_LOSS, TrainingPlan
 from scenc.train._ranks import gather_over_ranks, sum_over_ranks
 
 if TYPE_CHECKING:
     from scenc.data import TokenBatch, ViewBatch
 
-_FORBIDDEN = -1e4
-# Where all places are the origin.
+# Logit of a cell that is no negative: after softmax 0, and finite also in float16.
+_EXCLUDED = -1e4
+# Keeps the anchor term finite where every anchor is the origin.
 _TINY = 1e-30
 
 
-class ContrastivePlan(Plan):
+class ContrastivePlan(TrainingPlan):
     """Train a network to embed thinned views of alike cells alike.
 
     The loss is a weighted sum of three terms over a batch of pairs of views, the second often of a
     neighbour from another experimental batch:
 
-    - *contrast*: each view's embedding is told apart from those of other cells by its likeness to
-      the pair's other view (InfoNCE, both ways). With ``negatives="batch"`` the other cells are
-      those of the right one's own experimental batch, so that what sets batches apart is no help.
-    - *anchor*: the squared distance of each view's embedding from its cell's place among all cells
-      at full depth (`scenc.data.Neighborhoods`), as a share of the places' own squared length.
-      Likeness in the contrast is of directions; this term corrects lengths, too.
+    - *contrast*: of all second views in the batch, a first view must be most similar to its
+      pair's, and the other way round (InfoNCE over cosines). With ``negatives="batch"`` only
+      second views from the match's experimental batch compete: were all to, the network could
+      rule most out by their batch, and would learn to tell batches apart.
+    - *anchor*: the squared distance of each view's embedding from its cell's anchor, the place of
+      the cell with all of its counts (`scenc.data.Neighborhoods`), relative to the anchors'
+      squared length. The contrast compares directions only; this term sets lengths, too.
     - *masked*: the squared error of the genes hidden in the views (eq. 10).
 
-    Under distributed training a batch is that of all ranks together: other cells are told apart
-    from, and means taken, across ranks.
+    Under distributed training a batch is that of all ranks together: negatives are gathered, and
+    means taken, across ranks.
 
-    Views are thinned to depths of their own, or the depth two views share would give them away.
+    Each view is thinned to a library size drawn for it alone: an equal one would give away which
+    views belong together.
 
     References
     ----------
@@ -55,7 +58,7 @@ class ContrastivePlan(Plan):
         return loss
 
     def validation_sums(self, batch: ViewBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sums of the loss and of its terms, and what each is to be divided by."""
+        """Return the sums over pairs of the loss and of its terms, and the numbers of pairs."""
         terms, n_pairs = self._terms(batch), batch.real.sum()
         return terms * n_pairs, torch.ones_like(terms) * n_pairs
 
@@ -71,7 +74,8 @@ class ContrastivePlan(Plan):
         found = sum_over_ranks(found)
         errors, n_masked = found[:2]
         apart, lengths = found[2:].view(2, 2)
-        # A weight that no token has needed still has a gradient, which DDP waits for.
+        # DDP waits for a gradient of every weight: the mask token needs one also where no token
+        # is masked.
         reconstruction = errors / n_masked.clamp(min=1) + 0 * self.network.mask_token.sum()
         anchor = (apart / lengths.clamp(min=_TINY)).sum()
         contrast = contrast_loss(
@@ -89,7 +93,7 @@ class ContrastivePlan(Plan):
     def _see(self, view: TokenBatch, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a view's embeddings by pair, and its squared errors' sum and number."""
         cells, decoded = self.network.embed_and_reconstruct(view)
-        # A view's cells stand in the order of their length.
+        # The tokenizer sorts a view's cells by their number of tokens, each view otherwise.
         by_pair = torch.empty_like(cells).index_copy(0, view.cells, cells)
         counts = own[view.cells]
         hidden = view.masked & counts[:, None]
@@ -99,24 +103,25 @@ class ContrastivePlan(Plan):
 
 
 def distances(
-    cells: torch.Tensor, places: torch.Tensor, own: torch.Tensor
+    cells: torch.Tensor, anchors: torch.Tensor, real: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return sums over the pairs that count, for both views, each of shape ``(2,)``.
+    """Return squared distances of embeddings from their anchors, summed over pairs.
 
     Parameters
     ----------
-    cells, places
-        Where cells are and should be, ``(2, n_pairs, d)``; cells may have more dimensions.
-    own
-        Which pairs count, ``(n_pairs,)``.
+    cells, anchors
+        Embeddings and where they should be, ``(2, n_pairs, d)``, of both views; embeddings may
+        have more dimensions.
+    real
+        Which pairs count, ``(n_pairs,)``: the others repeat pairs to fill the batches of all ranks.
 
     Returns
     -------
-    Squared distances, and the places' squared lengths.
+    The distances, and the anchors' squared lengths, each of shape ``(2,)``.
     """
-    counts = own[:, None].to(cells.dtype)
-    apart = (cells[..., : places.shape[2]] - places) * counts
-    return apart.square().sum(dim=(1, 2)), (places * counts).square().sum(dim=(1, 2))
+    counts = real[:, None].to(cells.dtype)
+    apart = (cells[..., : anchors.shape[2]] - anchors) * counts
+    return apart.square().sum(dim=(1, 2)), (anchors * counts).square().sum(dim=(1, 2))
 
 
 def _of_all_ranks(
@@ -142,19 +147,20 @@ def contrast_loss(
     Parameters
     ----------
     first, second
-        Embeddings; row i of one belongs to row i of the other, ``(n_pairs, d)``.
+        Embeddings of the views; row i of one is the match of row i of the other,
+        ``(n_pairs, d)``.
     batches
         Experimental batch of the first and of the second cells, shape ``(2, n_pairs)``.
     temperature
-        What cosines are divided by.
+        Divides the cosines.
     within_batch
-        Whether a cell's match is told apart from cells of the match's own batch only.
+        Whether only cells of the match's batch are negatives.
     """
     cosine = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
-    itself = torch.arange(len(first), device=first.device)
+    match = torch.arange(len(first), device=first.device)
     losses = []
     for logits, batch in ((cosine, batches[1]), (cosine.T, batches[0])):
         if within_batch:
-            logits = logits.masked_fill(batch[:, None] != batch[None], _FORBIDDEN)
-        losses.append(F.cross_entropy(logits.float(), itself))
+            logits = logits.masked_fill(batch[:, None] != batch[None], _EXCLUDED)
+        losses.append(F.cross_entropy(logits.float(), match))
     return torch.stack(losses).mean()

@@ -25,20 +25,20 @@ logger = logging.getLogger(__name__)
 RECONSTRUCTION_LOSS = "reconstruction_loss_validation"
 
 
-class Plan(LightningModule):
-    """What all ways of training share: the optimizer, its schedule, sums over validation.
+class TrainingPlan(LightningModule):
+    """Base of the training plans: the optimizer, its schedule, means over the validation cells.
 
     Parameters
     ----------
     network
         The network; its weights are changed in place.
     config
-        Optimizer, schedule and the rest.
+        Settings of the training.
 
     Attributes
     ----------
     validation_names
-        What is measured in validation; the first chooses the best weights.
+        Names of the losses measured in validation; the first chooses the best weights.
     last_loss
         Loss of the last batch, over all ranks.
     """
@@ -54,7 +54,7 @@ class Plan(LightningModule):
 
     @abstractmethod
     def validation_sums(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return sums over a batch of what is measured, and what each is to be divided by."""
+        """Return sums of the validation losses over a batch, and the numbers to divide them by."""
 
     def on_validation_epoch_start(self) -> None:
         """Start new sums."""
@@ -70,8 +70,10 @@ class Plan(LightningModule):
         if world_size() > 1:
             dist.all_reduce(sums)
         for name, total, number in zip(self.validation_names, *sums, strict=True):
-            # Equal on all ranks already; Lightning wants to hear that it is to be averaged.
-            self.log(name, total / number.clamp(min=1), prog_bar=True, sync_dist=True)
+            mean = total / number.clamp(min=1)
+            # For callbacks only: loggers get it from `Curves`, since after a checkpoint Lightning
+            # may log at a step too late. Equal on all ranks already; sync_dist says so.
+            self.log(name, mean, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW under a warm-up and a cosine, both by optimizer step."""
@@ -101,7 +103,7 @@ class Plan(LightningModule):
         }
 
 
-class MaskedExpressionPlan(Plan):
+class MaskedExpressionPlan(TrainingPlan):
     """Train a network to predict masked expression (eq. 10)."""
 
     validation_names = (RECONSTRUCTION_LOSS,)

@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
-from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, Progress
-from scenc.train._plan import MaskedExpressionPlan, Plan
+from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, TrainingBar
+from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ def fit(
     config: TrainConfig,
     *,
     seed: int,
-    plan: type[Plan] = MaskedExpressionPlan,
+    plan: type[TrainingPlan] = MaskedExpressionPlan,
     first_step: int = 0,
     precision: str = "auto",
     accelerator: str = "auto",
@@ -58,7 +58,7 @@ def fit(
     seed
         Seed of dropout. The global random state is left as it was.
     plan
-        What to train for.
+        Computes the losses.
     first_step
         Number of steps of earlier trainings of the same network.
     precision
@@ -85,13 +85,12 @@ def fit(
     if early_stopping and validation is not None:
         watchers.append(EarlyStopping(plan.validation_names[0], patience=config.patience))
     if progress_bar:
-        watchers.append(Progress())
+        watchers.append(TrainingBar())
     if checkpoints is not None:
-        watchers.append(checkpoints)  # last: what the others keep is in it
+        watchers.append(checkpoints)
+        train = checkpoints.watch(train)
     by_step = config.validate_every is not None
     network.train()
-    if checkpoints is not None:
-        checkpoints.go_on(train)
     one_process = devices == 1 and num_nodes == 1
     with _quiet_lightning(one_process), torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -117,7 +116,7 @@ def fit(
             logger=logger or False,
             log_every_n_steps=1,
             num_sanity_val_steps=0,
-            # Our requests are shared out over ranks already.
+            # Our batches are shared out over ranks already.
             use_distributed_sampler=False,
         )
         failed = True
@@ -174,7 +173,7 @@ def _survive_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _quiet_lightning(one_process: bool) -> Iterator[None]:
-    """Silence what Lightning says of matters that are settled here."""
+    """Silence messages of Lightning about settings that are chosen on purpose here."""
     loggers = [
         logging.getLogger("lightning.pytorch.utilities.rank_zero"),
         logging.getLogger("lightning.pytorch.accelerators.cuda"),
@@ -187,11 +186,9 @@ def _quiet_lightning(one_process: bool) -> Iterator[None]:
         with warnings.catch_warnings():
             # Tokens come from one compiled call a batch: worker processes would only add cost.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            # It is: Checkpoints sees to it.
-            warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
             # No validation is a choice of the settings.
             warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
-            # Lightning's own use of PyTorch's trees.
+            # Lightning itself calls what PyTorch has deprecated.
             warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
             if one_process:
                 # On a cluster Lightning recommends srun, which starts several.

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class StartTogether(Callback):
-    """Before ranks train together: see that they mean the same, and share what one has found.
+    """Before ranks train together: see that they have the same settings and data.
 
     Parameters
     ----------
     settings
-        What a training follows from, as plain values.
+        Plain values that determine the training.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -52,14 +52,15 @@ class StartTogether(Callback):
 class ShareNeighborhoods(Callback):
     """Have all ranks train on the neighbourhoods that the first has found.
 
-    Found on each anew they would cost as much again, and might differ by rounding.
+    If each rank searched, all would be kept waiting on shared CPUs, and rounding could give them
+    different neighbours.
 
     Parameters
     ----------
     views
-        What is trained on, with neighbourhoods at least on the first rank.
+        The training data, with neighbourhoods at least on the first rank.
     find
-        Finds them, should this rank turn out to be alone.
+        Searches them, in case this process has none and turns out to train alone.
     """
 
     def __init__(self, views: ViewDataset, find: Callable[[], Neighborhoods]) -> None:

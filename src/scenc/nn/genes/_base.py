@@ -18,7 +18,7 @@ class GeneEncoder(nn.Module, ABC):
 
     @abstractmethod
     def start_at(self, vectors: torch.Tensor) -> None:
-        """Set the weights so that genes get given vectors, or come as near as they can.
+        """Set the weights such that genes have given vectors, or vectors as close as possible.
 
         Parameters
         ----------

@@ -113,7 +113,8 @@ class ProteinGeneEncoder(GeneEncoder):
         """Encode vocabulary indices, any shape to ``(..., d_model)``."""
         if not torch.is_grad_enabled():
             return F.embedding(genes, self.table())
-        # A step may follow. (Lightning ends a validation without a call of `train`.)
+        # The cached table is stale after the next step, and `train` may not have been called before
+        # it: Lightning ends a validation without that.
         self._cached = None
         present = torch.zeros(len(self.vectors), dtype=torch.bool, device=genes.device)
         present[genes.reshape(-1)] = True
@@ -122,9 +123,9 @@ class ProteinGeneEncoder(GeneEncoder):
 
     @torch.no_grad()
     def start_at(self, vectors: torch.Tensor) -> None:
-        """Fit the MLP's last layer to vectors by least squares; genes of their own get theirs.
+        """Fit the MLP's last layer to vectors by least squares; set learned vectors exactly.
 
-        A layer normalisation after the MLP is left out of account.
+        The fit ignores a layer normalisation after the MLP.
         """
         self._cached = None
         own = self.own_index >= 0
@@ -134,7 +135,7 @@ class ProteinGeneEncoder(GeneEncoder):
         middle, aim = hidden.mean(dim=0), vectors[~own].double()
         hidden, shift = hidden - middle, aim.mean(dim=0)
         gram = hidden.T @ hidden
-        # A little of a ridge: hidden units may outnumber genes.
+        # A small ridge, since there may be more hidden units than genes.
         gram.diagonal().add_(1e-3 * gram.diagonal().mean().clamp(min=1e-12))
         weight = torch.linalg.solve(gram, hidden.T @ (aim - shift)).T
         cast("nn.Linear", last).weight.copy_(weight)

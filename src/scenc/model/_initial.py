@@ -1,0 +1,165 @@
+"""What a new model begins with: its vocabulary, and a network that has not been trained."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from scenc.data import COUNTED, UNKNOWN, OrderedRequests, TokenDataset, Tokenizer
+from scenc.model._components import start_network, variable_genes
+from scenc.nn import CellTransformer, ProteinGeneEncoder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from scenc.data import CellModule
+    from scenc.model._cells import Cells
+    from scenc.model._proteins import GeneVectors
+    from scenc.nn import GeneEncoder, ModelConfig
+
+logger = logging.getLogger(__name__)
+
+# Cells of many files that a model looks at before training.
+_N_STREAMED = 20_000
+# Cells from which global quantile edges are taken.
+_N_EDGE_CELLS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The genes of a new model, and data lined up with them.
+
+    Attributes
+    ----------
+    genes
+        The genes the model knows.
+    counted
+        Genes of the data beside them, which count for the library size only.
+    cells
+        Cells to start from.
+    vectors
+        Pretrained gene vectors, if there are any.
+    """
+
+    genes: pd.Index[str]
+    counted: pd.Index[str]
+    cells: Cells
+    vectors: GeneVectors | None
+
+
+def choose_vocabulary(
+    config: ModelConfig,
+    genes: pd.Index[str],
+    cells: Cells,
+    batches: NDArray[np.int64],
+    vectors: GeneVectors | None,
+) -> Vocabulary:
+    """Choose which genes of the data a model knows.
+
+    Parameters
+    ----------
+    config
+        The model's settings.
+    genes
+        All genes of the data.
+    cells
+        Cells to choose by, lined up with `genes`.
+    batches
+        Experimental batch of each of them, as a number, shape ``(n_cells,)``.
+    vectors
+        Pretrained vectors of `genes`, if the gene encoder takes them.
+    """
+    counted = genes[:0]
+    if config.protein_missing == "drop" and vectors is not None:
+        kept = vectors.present
+        genes, cells, vectors = genes[kept], cells.with_genes(kept, UNKNOWN), vectors.select(kept)
+    if config.n_top_genes is not None and config.n_top_genes < len(genes):
+        n_top = config.n_top_genes
+        kept = variable_genes(cells, len(genes), n_top, config.target_sum, batches, config.seed)
+        logger.info(
+            "The model knows the %d most variable of %d genes (n_top_genes=None: all).",
+            kept.sum(),
+            len(genes),
+        )
+        cells = cells.with_genes(kept, COUNTED)
+        vectors = None if vectors is None else vectors.select(kept)
+        genes, counted = genes[kept], genes[~kept]
+    return Vocabulary(genes, counted, cells, vectors)
+
+
+def make_network(config: ModelConfig, vocabulary: Vocabulary) -> CellTransformer:
+    """Make a network with initial weights, drawn from the settings' seed and started from data."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(config.seed)
+        encoder = _protein_encoder(config, vocabulary.vectors)
+        edges = _global_edges(config, vocabulary.cells)
+        network = CellTransformer(config, len(vocabulary.genes), encoder, edges)
+        start_network(network, config, vocabulary.cells)
+    return network
+
+
+def make_tokenizer(config: ModelConfig, mask_fraction: float = 0.0, **changes: Any) -> Tokenizer:
+    """Return the tokenizer that a network of these settings was made for."""
+    arguments = {
+        "context": config.context,
+        "target_sum": config.target_sum,
+        "quantile_bins": config.quantile_bins,
+        "mask_fraction": mask_fraction,
+        "totals": config.pooling == "expression",
+    }
+    return Tokenizer(**{**arguments, **changes})
+
+
+def cells_to_start_from(config: ModelConfig, datamodule: CellModule) -> NDArray[np.int64]:
+    """Return numbers of cells of many files to start from: whole chunks; none if none are needed.
+
+    Drawn chunks of neighbouring cells are read much faster than as many single cells.
+    """
+    if not (
+        config.n_top_genes is not None
+        or config.gene_init == "spectral"
+        or config.pooling == "expression"
+        or _has_global_edges(config)
+    ):
+        return np.zeros(0, np.int64)
+    chunks = datamodule.chunks()
+    order = np.random.default_rng(config.seed).permutation(len(chunks.sizes))
+    n_chunks = 1 + int(np.searchsorted(np.cumsum(chunks.sizes[order]), _N_STREAMED))
+    return np.concatenate([chunks.cells(int(chunk)) for chunk in np.sort(order[:n_chunks])])
+
+
+def _protein_encoder(config: ModelConfig, vectors: GeneVectors | None) -> GeneEncoder | None:
+    if vectors is None:
+        return None
+    return ProteinGeneEncoder.from_vectors(
+        vectors.vectors,
+        config.d_model,
+        has_vector=torch.from_numpy(vectors.present),
+        missing=config.protein_missing,
+        input_scale=config.protein_input,
+        output=config.protein_output,
+        hidden=config.protein_hidden,
+        activation=config.activation,
+        init_std=config.init_std,
+    )
+
+
+def _has_global_edges(config: ModelConfig) -> bool:
+    return config.expression_encoder == "hard" and config.hard_edges == "global"
+
+
+def _global_edges(config: ModelConfig, cells: Cells) -> torch.Tensor | None:
+    """Return quantiles of x~ over training cells, where the hard bins want them."""
+    if not _has_global_edges(config):
+        return None
+    rows = np.random.default_rng(config.seed).permutation(cells.n_cells)[:_N_EDGE_CELLS]
+    dataset = TokenDataset(cells.rows, cells.gene_map, make_tokenizer(config, context=None))
+    loader = dataset.loader(OrderedRequests(np.sort(rows), 512))
+    values = torch.cat([batch.values()[batch.valid] for batch in loader])
+    levels = np.arange(1, config.n_expression_bins) / config.n_expression_bins
+    return torch.from_numpy(np.quantile(values.numpy(), levels)).float()
