@@ -39,21 +39,7 @@ def embed_files(
     overwrite: bool,
     progress: bool,
 ) -> list[Path]:
-    """Embed the cells of files, each into a file with its obs and the embedding in obsm.
-
-    Parameters
-    ----------
-    network
-        The network.
-    cells
-        The files, set up with the network's vocabulary and tokenizer.
-    out, format, key_added, overwrite, progress
-        As in `scenc.Model.embed_files`.
-
-    Returns
-    -------
-    The written files.
-    """
+    """Embed files that give the tokens the network was made for, as `scenc.Model.embed_files`."""
     targets = _targets(cells.paths, out, format, overwrite)
     width = network.config.d_model
     network.eval()

@@ -32,18 +32,9 @@ _N_EDGE_CELLS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The genes of a new model, and data lined up with them.
+    """The genes a new model knows; cells and pretrained vectors lined up with them.
 
-    Attributes
-    ----------
-    genes
-        The genes the model knows.
-    counted
-        Genes of the data beside them, which count for the library size only.
-    cells
-        Cells to start from.
-    vectors
-        Pretrained gene vectors, if there are any.
+    The genes `counted` are those of the data beside them, which count for the library size only.
     """
 
     genes: pd.Index[str]
@@ -59,20 +50,10 @@ def choose_vocabulary(
     batches: NDArray[np.int64],
     vectors: GeneVectors | None,
 ) -> Vocabulary:
-    """Choose which genes of the data a model knows.
+    """Choose which genes of the data a model knows: with vectors, and the most variable.
 
-    Parameters
-    ----------
-    config
-        The model's settings.
-    genes
-        All genes of the data.
-    cells
-        Cells to choose by, lined up with `genes`.
-    batches
-        Experimental batch of each of them, as a number, shape ``(n_cells,)``.
-    vectors
-        Pretrained vectors of `genes`, if the gene encoder takes them.
+    `cells` and `vectors` are lined up with `genes`; `batches` are the cells' experimental batches,
+    as numbers.
     """
     counted = genes[:0]
     if config.protein_missing == "drop" and vectors is not None:

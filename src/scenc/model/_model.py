@@ -31,7 +31,7 @@ from scenc.model._initial import (
     make_network,
     make_tokenizer,
 )
-from scenc.model._persistence import ModelState, curve, load_model, save_model
+from scenc.model._persistence import ModelState, history_frame, load_model, save_model
 from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
 from scenc.model._setup import SetupMixin
@@ -436,7 +436,7 @@ class Model(SetupMixin):
             "learning_rate": curves.lr,
         }
         for name, values in new.items():
-            frame = curve(name, list(values), list(values.values()))
+            frame = history_frame(name, list(values), list(values.values()))
             history[name] = pd.concat([history[name], frame]) if name in history else frame
 
     def get_latent_representation(

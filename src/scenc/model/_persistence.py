@@ -44,13 +44,7 @@ class ModelState:
 
 
 def save_model(path: Path, state: ModelState, network: CellTransformer, overwrite: bool) -> None:
-    """Write a model into a folder.
-
-    Raises
-    ------
-    FileExistsError
-        The folder exists.
-    """
+    """Write a model into a folder, as `scenc.Model.save` says."""
     card = {
         "scenc": __version__,
         "config": asdict(state.config),
@@ -76,15 +70,7 @@ def save_model(path: Path, state: ModelState, network: CellTransformer, overwrit
 
 
 def load_model(path: Path) -> tuple[ModelState, CellTransformer]:
-    """Read what `save_model` wrote. Nothing in the folder is executed.
-
-    Raises
-    ------
-    FileNotFoundError
-        The folder or one of its files is missing.
-    ModelFileError
-        A file is damaged, foreign, or does not hold what it says.
-    """
+    """Read what `save_model` wrote, as `scenc.Model.load` says."""
     card, shapes = read_card(path), read_shapes(path)
     try:
         state = _state(card)
@@ -101,7 +87,7 @@ def load_model(path: Path) -> tuple[ModelState, CellTransformer]:
     return state, network
 
 
-def curve(name: str, steps: list[int], values: list[Any]) -> pd.DataFrame:
+def history_frame(name: str, steps: list[int], values: list[Any]) -> pd.DataFrame:
     """Return a training curve by optimizer step; ``None`` becomes NaN."""
     index = pd.Index(np.asarray(steps, dtype=int), name="step")
     return pd.DataFrame({name: np.asarray(values, dtype=float)}, index=index)
@@ -113,7 +99,7 @@ def _state(card: dict[str, Any]) -> ModelState:
     get_preset(str(card["preset"]), config.objective)
     train_config = card["train_config"]
     history = {
-        str(name): curve(name, values["step"], values["value"])
+        str(name): history_frame(name, values["step"], values["value"])
         for name, values in card["history"].items()
     }
     return ModelState(

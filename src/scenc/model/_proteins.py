@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -18,27 +19,22 @@ if TYPE_CHECKING:
     )
 
 
+logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class GeneVectors:
-    """Pretrained vectors of a model's genes.
+    """Pretrained vectors of genes, ``(n_genes, dim)``, and which genes have one, ``(n_genes,)``.
 
-    Attributes
-    ----------
-    vectors
-        Shape ``(n_genes, dim)``, zero where a gene has none.
-    present
-        Which genes have one, shape ``(n_genes,)``.
-    report
-        How they were matched, in words.
+    Genes without a vector have one of zeros.
     """
 
     vectors: torch.Tensor
     present: NDArray[np.bool_]
-    report: str
 
     def select(self, kept: NDArray[np.bool_]) -> GeneVectors:
         """Return the vectors of some of the genes."""
-        return GeneVectors(self.vectors[kept], self.present[kept], self.report)
+        return GeneVectors(self.vectors[kept], self.present[kept])
 
 
 def align_vectors(embeddings: Vectors, genes: pd.Index[str]) -> GeneVectors:
@@ -73,7 +69,8 @@ def align_vectors(embeddings: Vectors, genes: pd.Index[str]) -> GeneVectors:
     aligned = embeddings.align(genes)
     # float16 files stay float16: half the memory, and the MLP casts what it uses.
     matrix = aligned.matrix.astype(embeddings.matrix.dtype)
-    return GeneVectors(torch.from_numpy(matrix), aligned.has_vector, str(aligned.coverage))
+    logger.info("%s", aligned.coverage)
+    return GeneVectors(torch.from_numpy(matrix), aligned.has_vector)
 
 
 def _align_array(matrix: NDArray[np.floating[Any]], genes: pd.Index[str]) -> GeneVectors:
@@ -87,6 +84,6 @@ def _align_array(matrix: NDArray[np.floating[Any]], genes: pd.Index[str]) -> Gen
     has_vector = np.isfinite(matrix).all(axis=1)
     if not has_vector.any():
         raise ValueError("No row of protein_embeddings is finite: no gene has a vector.")
-    report = f"{has_vector.sum()} of {len(genes)} genes have a pretrained vector"
+    logger.info("%d of %d genes have a pretrained vector", has_vector.sum(), len(genes))
     vectors = torch.from_numpy(np.where(has_vector[:, None], matrix, 0))
-    return GeneVectors(vectors, has_vector, report)
+    return GeneVectors(vectors, has_vector)

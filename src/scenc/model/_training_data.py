@@ -51,17 +51,7 @@ class LoadedCells(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What a training sees.
-
-    Attributes
-    ----------
-    train, validation
-        Batches to train on, and to choose the best weights by.
-    split
-        Which cells are in them, and which in neither.
-    callbacks
-        What they need while they are trained on.
-    """
+    """Batches to train and to validate on, and the callbacks that these need in training."""
 
     train: BatchLoader[Any]
     validation: BatchLoader[Any] | None
@@ -85,14 +75,7 @@ def stream_batches(
 ) -> TrainingData:
     """Return masked batches that are read from files while they are trained on.
 
-    Parameters
-    ----------
-    files
-        The cells, as `line_up` returns them; its tokenizer and batch size are set.
-    model, config
-        Settings of the network and of the training.
-    epoch
-        Number of epochs of earlier trainings.
+    The files are those of `line_up`; `epoch` is the number of epochs of earlier trainings.
     """
     files.tokenizer = make_tokenizer(model, config.mask_fraction)
     files.batch_size = config.batch_size
@@ -127,18 +110,7 @@ def make_batches(
 ) -> TrainingData:
     """Return batches of cells in memory: masked tokens, or pairs of views.
 
-    Parameters
-    ----------
-    loaded
-        The cells.
-    n_genes
-        Size of the vocabulary.
-    model, config
-        Settings of the network and of the training.
-    epoch
-        Number of epochs of earlier trainings.
-    num_workers, pin_memory
-        As in PyTorch's loader.
+    `n_genes` is the size of the vocabulary, `epoch` the number of epochs of earlier trainings.
     """
     cells, split = loaded.cells, loaded.split
     contrastive = model.objective == "contrastive"
@@ -168,16 +140,7 @@ def make_batches(
 
 
 def split_cells(n_genes: NDArray[np.int64], config: TrainConfig, seed: int) -> CellSplit:
-    """Split cells with counts at random, in the same way at every call.
-
-    Parameters
-    ----------
-    n_genes
-        Number of non-zero genes of each cell, shape ``(n_cells,)``.
-    config
-        The shares to hold out.
-    seed
-        Seed of the order.
+    """Split the cells that have non-zero genes at random, in the same way at every call.
 
     Raises
     ------
