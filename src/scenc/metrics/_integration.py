@@ -42,7 +42,7 @@ BIO_PRESERVATION = (
 )
 """The scores averaged as preservation of biology."""
 
-_TITLES = {
+TITLES = {
     "batch_correction": "batch correction",
     "ilisi": "iLISI",
     "graph_connectivity": "graph connectivity",
@@ -137,7 +137,7 @@ class IntegrationScores:
 
     def to_dict(self) -> dict[str, float]:
         """Return the two means and the nine scores, by name, as plain floats."""
-        return {name: float(getattr(self, name)) for name in _TITLES}
+        return {name: float(getattr(self, name)) for name in TITLES}
 
     def to_series(self) -> pd.Series[float]:
         """Return the two means and the nine scores, indexed by name."""
@@ -179,7 +179,7 @@ class IntegrationScores:
     def __str__(self) -> str:
         text = [self._header()]
         for name, value, remark in self._lines():
-            title = _TITLES[name] if name.endswith("tion") else "  " + _TITLES[name]
+            title = TITLES[name] if name.endswith("tion") else "  " + TITLES[name]
             text.append(f"{title:<28} {value:>6}  {remark}".rstrip())
         return "\n".join([*text, *(f"Note: {note}." for note in self.notes)])
 
@@ -188,7 +188,7 @@ class IntegrationScores:
         for name, value, remark in self._lines():
             tag = "th" if name.endswith("tion") else "td"
             rows.append(
-                f"<tr><{tag} style='text-align:left'>{escape(_TITLES[name])}</{tag}>"
+                f"<tr><{tag} style='text-align:left'>{escape(TITLES[name])}</{tag}>"
                 f"<{tag} style='text-align:right'>{value}</{tag}>"
                 f"<td style='text-align:left'>{escape(remark)}</td></tr>"
             )

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
+from scenc.metrics._integration import TITLES as INTEGRATION_TITLES
+
 TRAINING_MSE = "training_mse"
 """The paper's measure of reconstruction, read from training curves: see `training_errors`."""
 
 TITLES = {
-    "batch_correction": "batch correction",
-    "ilisi": "iLISI",
-    "graph_connectivity": "graph connectivity",
-    "batch_asw": "batch ASW",
-    "bio_preservation": "biological preservation",
-    "label_asw": "label ASW",
-    "clisi": "cLISI",
-    "nmi": "NMI",
-    "ari": "ARI",
-    "isolated_labels_f1": "isolated-label F1",
-    "isolated_labels_asw": "isolated-label silhouette",
+    **INTEGRATION_TITLES,
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
     "reconstruction_mse": "mean squared error of masked genes",
