@@ -79,6 +79,13 @@ def test_answers_that_stay_malformed_are_refused(server, catalogue, answer, said
         catalogue.versions(ID)
 
 
+def test_an_endless_answer_does_not_fill_the_memory(server, catalogue, monkeypatch):
+    monkeypatch.setattr("scenc.datasets._http._MAX_JSON", 1000)
+    server.bodies[VERSIONS] = b"[" + b" " * 100_000 + b"]"
+    with pytest.raises(RefusedError, match="the answer is longer than 1000 bytes"):
+        catalogue.versions(ID)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ _PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _GONE = frozenset({404, 410})
 BLOCK = 64 * 2**10
+_MAX_JSON = 512 * 2**20
 
 
 class TransientError(Exception):
@@ -208,10 +210,16 @@ class Http:
 
 
 def _parse(response: requests.Response) -> Any:
+    body = bytearray()
+    for block in response.iter_content(BLOCK):
+        body += block
+        # A hostile or broken server must not fill the memory.
+        if len(body) > _MAX_JSON:
+            raise RefusedError(f"{response.url}: the answer is longer than {_MAX_JSON} bytes")
     try:
-        return response.json()
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
-        begin = response.content[:60].decode("utf-8", "replace")
+        begin = bytes(body[:60]).decode("utf-8", "replace")
         raise TransientError(f"the answer is no JSON ({error}): {begin!r}") from None
 
 
