@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from scenc.io._locate_counts import count_cells, find_counts, opened
+from scenc.io._frames import count_rows, read_column
+from scenc.io._locate_counts import find_counts, opened
 
 if TYPE_CHECKING:
     import os
@@ -45,18 +44,17 @@ def inspect(path: str | os.PathLike[str]) -> Content:
     FileNotFoundError, ValueError
         There is no such file, or it cannot be read.
     """
-    from anndata.io import read_elem
-
     with opened(path) as group:
         obs, notes, counts = group["obs"], [], None
-        n_cells = count_cells(group)
+        n_cells = count_rows(obs)
         try:
             counts = find_counts(group, "the file").key
         except ValueError as error:
             notes.append(str(error))
         n_off = 0
         if "in_tissue" in obs:
-            n_off = int((np.asarray(read_elem(obs["in_tissue"])).astype(int) == 0).sum())
+            in_tissue = read_column(obs, "in_tissue", "obs").to_numpy()
+            n_off = int((in_tissue.astype(int) == 0).sum())
             if n_off:
                 notes.append(f"{n_off:,} of {n_cells:,} spots lie outside of the tissue")
     return Content(n_cells, counts, n_off, "; ".join(notes))

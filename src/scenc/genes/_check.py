@@ -128,16 +128,15 @@ def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
 
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an .h5ad file, nor a .txt file with one gene per line.")
-    from anndata.io import read_elem
+    from scenc.io._frames import column_names, read_column
 
     with h5py.File(path, "r") as file:
         if "var" not in file:
             raise ValueError(f"{path} has no var; it is not an .h5ad file.")
-        var = read_elem(file["var"])
-    if gene_ids is None:
-        return as_names(var.index)
-    if gene_ids not in var:
-        raise ValueError(
-            f"{path} has no column {gene_ids!r} in var; it has {', '.join(map(str, var.columns))}."
-        )
-    return as_names(var[gene_ids], f"var[{gene_ids!r}]")
+        columns = column_names(file["var"])
+        if gene_ids is not None and gene_ids not in columns:
+            raise ValueError(
+                f"{path} has no column {gene_ids!r} in var; it has {', '.join(columns)}."
+            )
+        names = read_column(file["var"], gene_ids, "var")
+    return as_names(names, "names" if gene_ids is None else f"var[{gene_ids!r}]")

@@ -157,14 +157,6 @@ def find_counts(group: Group, where: str, layer: str | None = None) -> CountMatr
     raise ValueError(f"{where} holds no counts: {'; '.join(reasons)}.{hint if layers else ''}")
 
 
-def count_cells(group: Group) -> int:
-    """Return the number of cells of an open file, by the length of the index of obs."""
-    obs = group["obs"]
-    index = obs[obs.attrs["_index"]]
-    # Names may be stored beside a mask of missing ones.
-    return int((index if hasattr(index, "shape") else index["values"]).shape[0])
-
-
 def sample_values(group: Group, matrix: CountMatrix) -> NDArray[Any]:
     """Read some stored values of a matrix, from places all over it."""
     node = group[matrix.key]
@@ -180,14 +172,23 @@ def odd_value(values: NDArray[Any]) -> str | None:
     """Say what keeps values from being counts, or return None."""
     if values.dtype.kind not in "biuf":
         return f"holds values of type {values.dtype}"
-    for what, odd in (
-        ("NaN or infinite values", ~np.isfinite(values)),
-        ("negative values", values < 0),
-        ("fractions", values != np.floor(values)),
-    ):
-        if odd.any():
-            return f"holds {what} (like {values[int(odd.argmax())]:.6g})"
+    flaws = [(f"{what} values", flags) for what, flags in flag_unusable(values)]
+    for what, flags in (*flaws, ("fractions", flag_fractions(values))):
+        if flags.any():
+            return f"holds {what} (like {values[int(flags.argmax())]:.6g})"
     return None
+
+
+def flag_unusable(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield each reason why a value can never be a count, and which values it applies to."""
+    yield "NaN or infinite", ~np.isfinite(values)
+    yield "negative", values < 0
+
+
+def flag_fractions(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which values are not integers: doubtful counts, but usable."""
+    flags: NDArray[np.bool_] = values != np.floor(values)
+    return flags
 
 
 def _look_up(group: Group, key: str, where: str) -> CountMatrix | None:

@@ -10,8 +10,8 @@ import pandas as pd
 from mudata import MuData
 
 from scenc.data import COUNTED, map_genes, open_rows
+from scenc.data.counts import describe_low_coverage, inspect_counts
 from scenc.genes import match
-from scenc.model._fields import gene_names, inspect_counts, open_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Below this share of the smaller gene list, a query is refused; below the next, warned about.
-_REFUSE_COVERAGE, _WARN_COVERAGE = 0.1, 0.5
+# Below this share of the shorter list of genes, a query is warned about.
+_WARN_COVERAGE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +113,11 @@ def read_cells(
         The counts are unusable, or too few genes are in the vocabulary.
     """
     layer = setup_args.get("layer", setup_args.get("rna_layer"))
-    names = gene_names(adata, setup_args.get("gene_ids"))
-    check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
-    found = match(names, vocabulary)
-    check_coverage(found)
-    gene_map = map_genes(names, found, counted)
-    return Cells(open_counts(adata, layer), gene_map, check.n_genes, adata.obs_names, found)
+    counts = inspect_counts(adata, layer, setup_args.get("gene_ids"))
+    matched = match(counts.genes, vocabulary)
+    check_coverage(matched)
+    gene_map = map_genes(counts.genes, matched, counted)
+    return Cells(counts.rows, gene_map, counts.n_genes, adata.obs_names, matched)
 
 
 def read_streamed(datamodule: CellModule, cells: NDArray[np.int64]) -> Cells:
@@ -150,7 +149,7 @@ def streamed_batches(datamodule: CellModule) -> NDArray[np.int64]:
     return np.asarray(datamodule.column(datamodule.batch_key).codes, dtype=np.int64)
 
 
-def check_coverage(found: GeneMatch) -> None:
+def check_coverage(matched: GeneMatch) -> None:
     """Refuse a query that shares too few genes with the model, warn of one that shares few.
 
     Raises
@@ -158,16 +157,13 @@ def check_coverage(found: GeneMatch) -> None:
     ValueError
         Too few genes are shared.
     """
-    share = found.n_matched / max(1, min(len(found.query), len(found.vocabulary)))
-    if share < _REFUSE_COVERAGE:
-        raise ValueError(
-            f"Too few genes to embed: {found.n_matched} of the data's {len(found.query)} are among "
-            f"the model's {len(found.vocabulary)}. The data name genes like {found.query[0]!r}, "
-            f"the model like {found.vocabulary[0]!r}. {found}"
-        )
-    if share < _WARN_COVERAGE:
-        warnings.warn(f"Few genes are shared. {found}", UserWarning, stacklevel=2)
-    elif found.duplicated:
-        warnings.warn(f"Genes stand in several columns. {found}", UserWarning, stacklevel=2)
-    elif not found.n_matched == len(found.query) == len(found.vocabulary):
-        logger.info("%s", found)
+    too_few = describe_low_coverage(matched)
+    if too_few is not None:
+        raise ValueError(f"Too few genes to embed: {too_few}. {matched}")
+    n_query, n_vocabulary = len(matched.query), len(matched.vocabulary)
+    if matched.n_matched < _WARN_COVERAGE * min(n_query, n_vocabulary):
+        warnings.warn(f"Few genes are shared. {matched}", UserWarning, stacklevel=2)
+    elif matched.duplicated:
+        warnings.warn(f"Genes stand in several columns. {matched}", UserWarning, stacklevel=2)
+    elif not matched.n_matched == n_query == n_vocabulary:
+        logger.info("%s", matched)

@@ -352,8 +352,8 @@ def test_everything_wrong_with_any_file_is_said_at_once(tmp_path, write_cells, m
         "nan": "it holds a NaN or infinite value (nan) at cell '",
         "infinite": "it holds a NaN or infinite value (inf) at cell '",
         "negative": "it holds a negative value (-3.0) at cell '",
-        "twice": "1 genes are named more than once (like G1)",
-        "nameless": "2 genes have no name",
+        "twice": "var_names names 1 genes more than once, for example G1.",
+        "nameless": "var_names has 2 empty entries, the first at position 0.",
         "column": "obs has no column 'donor' (there: kind)",
         "empty": "it has no cells",
         "width": "X has 41 genes, var has 40",
@@ -366,7 +366,7 @@ def test_everything_wrong_with_any_file_is_said_at_once(tmp_path, write_cells, m
             assert any(said in problem for problem in problems[name]), (name, problems[name])
             assert f"{paths[name]}: " in str(raised.value)
     assert str(raised.value).startswith("13 of 14 files cannot be used:\n")
-    assert "problem: 2 genes have no name" in str(report)
+    assert "problem: var_names has 2 empty entries" in str(report)
 
 
 def test_a_file_without_counts_says_what_it_holds(tmp_path, write_cells):
@@ -389,7 +389,8 @@ def test_fractions_among_counts_are_remarked(tmp_path, write_cells, make_counts)
     counts[7, :3] = 30.5
     write_cells(tmp_path / "a.h5ad", counts=counts)
     cells = CellFiles([tmp_path / "a.h5ad"], layer="X", **QUIET)
-    assert "3 values are no integers (like 30.5 in cell 7" in cells.report.files[0].remarks[0]
+    (remark,) = cells.report.files[0].remarks
+    assert "3 values that are not integers (first: 30.5 at cell '7'" in remark
 
 
 def test_a_sample_looks_at_some_and_so_do_further_processes(tmp_path, write_cells, monkeypatch):

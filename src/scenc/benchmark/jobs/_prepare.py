@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from scenc._arguments import choose
 from scenc.benchmark.entries._fingerprint import counts_fingerprint, digest, groups_fingerprint
 from scenc.benchmark.entries._sets import source_name
+from scenc.io._frames import read_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -132,20 +133,18 @@ def _read(
     """Return a new AnnData with nothing but counts, genes and the columns asked for."""
     from anndata import AnnData
 
-    from scenc.model._fields import gene_names, inspect_counts
+    from scenc.data.counts import inspect_counts
 
     adata = _open(source, where)
     if layer == "raw" and "raw" not in adata.layers:
-        layer = None
-        adata = adata if adata.raw is None else _with_raw(adata)
+        adata, layer = _with_raw(adata), None
     try:
-        inspect_counts(adata, layer, gene_ids)
-        names = gene_names(adata, gene_ids)
+        genes = inspect_counts(adata, layer, gene_ids).genes
         obs = _columns(adata, columns)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: {error.args[0] if error.args else error}") from error
     matrix = _canonical(adata.X if layer is None else adata.layers[layer])
-    return AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=names.to_numpy(dtype=object)))
+    return AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=genes.to_numpy(dtype=object)))
 
 
 def _open(source: Source, where: str) -> AnnData:
@@ -168,8 +167,11 @@ def _open(source: Source, where: str) -> AnnData:
 
 
 def _with_raw(adata: AnnData) -> AnnData:
+    """Return the cells with what ``adata.raw`` holds in X, or as they are if they have no raw."""
     from anndata import AnnData
 
+    if adata.raw is None:
+        return adata
     return AnnData(X=adata.raw.X, obs=adata.obs, var=adata.raw.var)
 
 
@@ -180,13 +182,10 @@ def _columns(adata: AnnData, columns: dict[str, str | None]) -> pd.DataFrame:
             continue
         if column not in adata.obs:
             choose(column, list(adata.obs), f"obs has no such column; the {name} key")
-        values = adata.obs[column].reset_index(drop=True)
-        missing = values.isna().to_numpy()
-        texts = values.astype(str).to_numpy(dtype=object)
-        categories = sorted(set(texts[~missing]))
-        if not categories:
+        groups = read_groups(adata.obs, column, "obs").remove_unused_categories()
+        if not len(groups.categories):
             raise ValueError(f"obs[{column!r}] holds no {name}: all its values are missing.")
-        obs[name] = pd.Categorical(np.where(missing, None, texts), categories=categories)
+        obs[name] = groups
     return obs
 
 

@@ -1,14 +1,29 @@
-"""Rows of raw counts from any matrix, and their checks."""
+"""Rows of raw counts from any matrix, and the checks of counts and gene names."""
 
-from scenc.data.counts._check import CountCheck, check_counts
+from scenc.data.counts._anndata import CheckedCounts, gene_names, inspect_counts
+from scenc.data.counts._check import (
+    CountCheck,
+    Problems,
+    check_counts,
+    check_names,
+    check_values,
+    describe_low_coverage,
+)
 from scenc.data.counts._recover import recover_counts
 from scenc.data.counts._rows import CountRows, Csr, open_rows
 
 __all__ = [
+    "CheckedCounts",
     "CountCheck",
     "CountRows",
     "Csr",
+    "Problems",
     "check_counts",
+    "check_names",
+    "check_values",
+    "describe_low_coverage",
+    "gene_names",
+    "inspect_counts",
     "open_rows",
     "recover_counts",
 ]

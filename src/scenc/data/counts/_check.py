@@ -1,25 +1,80 @@
-"""A full check of counts before any work is spent on them."""
+"""The checks of counts and gene names, before any work is spent on them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+
+from scenc.io._locate_counts import flag_fractions, flag_unusable
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from scenc.data.counts._rows import CountRows, Csr
+    from scenc.genes import GeneMatch
 
 # log1p of counts scaled to 10^6 a cell stays below this; raw counts of a data set do not.
 _LOG_CEILING = 20.0
+# Below this share of the shorter of two lists of genes, these are taken to be named differently.
+_LEAST_SHARED = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """Errors and warnings of a check: raised as they come, or collected to be listed together.
+
+    Attributes
+    ----------
+    collect
+        Whether to collect them.
+    errors, remarks
+        The collected texts: reasons why data cannot be used, and warnings.
+    """
+
+    collect: bool = False
+    errors: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def error(self, text: str) -> None:
+        """Raise or collect an error.
+
+        Raises
+        ------
+        ValueError
+            With this text, if errors are not collected.
+        """
+        if not self.collect:
+            raise ValueError(text)
+        self.errors.append(text)
+
+    def remark(self, text: str) -> None:
+        """Warn, or collect a warning."""
+        if self.collect:
+            self.remarks.append(text)
+        else:
+            warnings.warn(text, UserWarning, stacklevel=4)
+
+    @contextmanager
+    def collected(self, path: str = "") -> Iterator[None]:
+        """Collect an exception that a block raises, without the name of the file it begins with."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            # A damaged file makes the readers raise any of these. (str of a KeyError is quoted.)
+            text = error.args[0] if isinstance(error, KeyError) and error.args else error
+            self.errors.append(str(text).removeprefix(f"{path}: ").removeprefix(f"{path} "))
 
 
 @dataclass(frozen=True, slots=True)
 class CountCheck:
-    """What a full pass over a count matrix found.
+    """Summary of all values of a count matrix.
 
     Attributes
     ----------
@@ -63,7 +118,7 @@ def check_counts(
 
     Returns
     -------
-    What was found; whether fractions are acceptable is for the caller to say.
+    A summary; whether fractions are acceptable is for the caller to say.
 
     Raises
     ------
@@ -76,9 +131,9 @@ def check_counts(
     first: tuple[str, str, float] | None = None
     for start, block in rows.chunks():
         values = block.data
-        for bad, what in ((~np.isfinite(values), "NaN or infinite"), (values < 0, "negative")):
-            if bad.any():
-                cell, gene, value = _locate(bad, start, block, cell_names, gene_names)
+        for what, flags in flag_unusable(values):
+            if flags.any():
+                cell, gene, value = _locate(flags, start, block, cell_names, gene_names)
                 raise ValueError(
                     f"{where} holds a {what} value ({value}) at cell {cell!r}, gene {gene!r}. "
                     "scenc needs raw counts: non-negative numbers, zero where nothing was seen."
@@ -88,7 +143,7 @@ def check_counts(
         n_genes[start : start + block.shape[0]] = np.diff(before[block.indptr])
         n_values += int(before[-1])
         maximum = max(maximum, float(values.max(initial=0)))
-        fractional = values != np.floor(values)
+        fractional = flag_fractions(values)
         n_fractional += int(fractional.sum())
         if first is None and fractional.any():
             first = _locate(fractional, start, block, cell_names, gene_names)
@@ -107,3 +162,77 @@ def _locate(
     column = int(block.indices[position])
     value = float(block.data[position])
     return str(cell_names[start + row]), str(gene_names[column]), value
+
+
+def check_values(
+    rows: CountRows,
+    cell_names: pd.Index[Any],
+    gene_names: pd.Index[Any],
+    where: str,
+    problems: Problems,
+) -> CountCheck:
+    """Check counts as `check_counts`; refuse log-normalised values and warn of other fractions."""
+    check = check_counts(rows, cell_names, gene_names, where)
+    if check.first_fractional is None:
+        return check
+    cell, gene, value = check.first_fractional
+    first = f"first: {value:.4g} at cell {cell!r}, gene {gene!r}"
+    if check.looks_log_normalized:
+        problems.error(
+            f"{where} looks log-normalised: {check.n_fractional} of {check.n_values} values are "
+            f"fractions and none is above {check.maximum:.3g} ({first}). scenc needs raw counts: "
+            "pass the layer that holds them (layer='counts'), use adata.raw.to_adata(), or try "
+            "scenc.data.recover_counts."
+        )
+    else:
+        problems.remark(
+            f"{where} holds {check.n_fractional} values that are not integers ({first}); scenc "
+            "expects raw counts and takes these as they are."
+        )
+    return check
+
+
+def check_names(values: pd.Series[Any], where: str, problems: Problems) -> pd.Index[str]:
+    """Return genes' names as text; each gene must have one, and no two the same.
+
+    Parameters
+    ----------
+    values
+        The names, from the index or a column of var.
+    where
+        What that is called in messages, such as ``"adata.var_names"``.
+    problems
+        Is told of genes without a name, and of names that several genes have.
+
+    Returns
+    -------
+    The names, ``""`` where there is none.
+    """
+    empty = (values.isna() | (values.astype(str) == "")).to_numpy()
+    if empty.any():
+        problems.error(
+            f"{where} has {empty.sum()} empty entries, the first at position {empty.argmax()}. "
+            "Every gene needs an identifier; drop those columns first."
+        )
+    names = pd.Index(values.astype(object).where(~empty, "").astype(str))
+    repeated = names[names.duplicated() & ~empty].unique()
+    if len(repeated):
+        problems.error(
+            f"{where} names {len(repeated)} genes more than once, for example "
+            f"{', '.join(repeated[:5])}. Merge or drop them, or call adata.var_names_make_unique()."
+        )
+    return names
+
+
+def describe_low_coverage(match: GeneMatch) -> str | None:
+    """Say that data share too few genes with a vocabulary to be used, or return None."""
+    n_query, n_vocabulary = len(match.query), len(match.vocabulary)
+    if match.n_matched / max(1, min(n_query, n_vocabulary)) >= _LEAST_SHARED:
+        return None
+    text = f"only {match.n_matched} of its {n_query} genes are among the {n_vocabulary} of the "
+    if not n_query or not n_vocabulary:
+        return f"{text}vocabulary"
+    return (
+        f"{text}vocabulary: it names genes like {match.query[0]!r}, the vocabulary like "
+        f"{match.vocabulary[0]!r}"
+    )

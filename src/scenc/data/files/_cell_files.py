@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from scenc._arguments import choose
 from scenc.data.files._file_reader import FileReader
 from scenc.data.files._file_report import CellFilesError, FilesReport
-from scenc.data.files._scan import look_into
+from scenc.data.files._scan import scan_file
 from scenc.data.files._vocabulary import build_vocabulary, map_genes, match_all
 from scenc.data.loading import (
     TRAIN,
@@ -151,7 +151,7 @@ class CellFiles(CellModule):
         column = None if split_by in ("cell", "file") else split_by
         keys = list(dict.fromkeys(k for k in (batch_key, labels_key, column) if k is not None))
         self._sources = [
-            look_into(path, layer_of(layer, path), gene_ids, keys, lists(only), thorough(check))
+            scan_file(path, layer_of(layer, path), gene_ids, keys, lists(only), thorough(check))
             for path in tqdm(self.paths, "looking into files", unit="file", disable=not progress)
         ]
         self._n_cells = np.array([source.n_cells for source in self._sources])
@@ -216,7 +216,7 @@ class CellFiles(CellModule):
         if not isinstance(genes, str):
             return pd.Index(list(genes))
         choose(genes, ("union", "intersection"), "genes (unless it is a list)")
-        lists = [source.genes for source in self._sources if not source.problems]
+        lists = [source.genes for source in self._sources if not source.problems.errors]
         vocabulary = build_vocabulary(lists, cast("Any", genes))
         if lists and not len(vocabulary):
             raise ValueError("No gene is in all files. Use genes='union', or a list of genes.")

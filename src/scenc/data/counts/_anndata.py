@@ -1,0 +1,99 @@
+"""Counts and gene names of an AnnData, found and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scenc.data.counts._check import Problems, check_names, check_values
+from scenc.data.counts._rows import open_rows
+from scenc.io._frames import read_column
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scenc.data.counts._rows import CountRows
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedCounts:
+    """Counts of an AnnData that can be used.
+
+    Attributes
+    ----------
+    rows
+        The counts, cells x genes.
+    genes
+        Names of the genes, none empty and no two the same.
+    n_genes
+        Number of non-zero genes of each cell, shape ``(n_cells,)``.
+    """
+
+    rows: CountRows
+    genes: pd.Index[str]
+    n_genes: NDArray[np.int64]
+
+
+def inspect_counts(adata: AnnData, layer: str | None, gene_ids: str | None) -> CheckedCounts:
+    """Find the counts of an AnnData and check them in full.
+
+    Values that are not integers and cells of the same name are warned of.
+
+    Parameters
+    ----------
+    adata
+        The data.
+    layer
+        Layer that holds the counts; ``None``: X.
+    gene_ids
+        Column of var that holds the gene identifiers; ``None``: var_names.
+
+    Raises
+    ------
+    KeyError
+        The layer or the column is missing; the message names those that are there.
+    ValueError
+        There are no cells or no X; a gene has no name, or that of another; a value is NaN,
+        infinite or negative, or the values look log-normalised.
+    TypeError
+        The matrix is of a kind that cannot be read by row.
+    """
+    problems = Problems()
+    genes = gene_names(adata, gene_ids)
+    matrix, where = _choose_matrix(adata, layer)
+    if adata.n_obs == 0:
+        problems.error("adata has no cells.")
+    rows = open_rows(matrix, where)
+    check = check_values(rows, adata.obs_names, genes, where, problems)
+    if not adata.obs_names.is_unique:
+        problems.remark("adata.obs_names are not unique.")
+    return CheckedCounts(rows, genes, check.n_genes)
+
+
+def gene_names(adata: AnnData, gene_ids: str | None) -> pd.Index[str]:
+    """Return the gene identifiers, from var_names or a column of var.
+
+    Raises
+    ------
+    KeyError
+        The column is missing.
+    ValueError
+        An identifier is empty or stands twice; the message names it.
+    """
+    where = "adata.var_names" if gene_ids is None else f"adata.var[{gene_ids!r}]"
+    return check_names(read_column(adata.var, gene_ids, "adata.var"), where, Problems())
+
+
+def _choose_matrix(adata: AnnData, layer: str | None) -> tuple[Any, str]:
+    """Return the matrix with the counts, and what it is called in messages."""
+    if layer is None:
+        if adata.X is None:
+            raise ValueError("adata.X is empty: name the layer that holds the counts (layer=...).")
+        return adata.X, "adata.X"
+    if layer not in adata.layers:
+        there = ", ".join(repr(name) for name in adata.layers if name is not None) or "none"
+        raise KeyError(f"adata.layers has no {layer!r} (there: {there}).")
+    return adata.layers[layer], f"adata.layers[{layer!r}]"

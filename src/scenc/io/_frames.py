@@ -1,0 +1,87 @@
+"""Columns of obs and var, read alike from an AnnData and from an open file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    # An h5py or zarr group: both are mappings with attributes.
+    type Group = Any
+    type Frame = pd.DataFrame | Group
+
+# The version of stored data frames in which each column stands by itself.
+_BY_COLUMN = "0.2.0"
+
+
+def column_names(frame: Frame) -> list[str]:
+    """Return the names of the columns; in a file also that of the index, if it has one."""
+    return [name for name in map(str, frame) if not name.startswith("_")]
+
+
+def count_rows(group: Group) -> int:
+    """Return the number of rows of a stored frame, by the length of its index."""
+    index = group[group.attrs["_index"]]
+    # Names may be stored beside a mask of missing ones.
+    return int((index if hasattr(index, "shape") else index["values"]).shape[0])
+
+
+def read_column(frame: Frame, column: str | None, where: str) -> pd.Series[Any]:
+    """Return a column of obs or var.
+
+    Parameters
+    ----------
+    frame
+        A data frame, or the group of an open file that holds one.
+    column
+        Name of the column; ``None``: the index.
+    where
+        What the frame is called in error messages, such as ``"adata.var"``.
+
+    Returns
+    -------
+    The values, in the order of the rows and numbered from 0.
+
+    Raises
+    ------
+    KeyError
+        There is no such column; the message names those that are there.
+    """
+    if column is not None and column not in frame:
+        there = ", ".join(column_names(frame)) or "none"
+        raise KeyError(f"{where} has no column {column!r} (there: {there}).")
+    if not isinstance(frame, pd.DataFrame):
+        from anndata.io import read_elem
+
+        if frame.attrs.get("encoding-version") == _BY_COLUMN:
+            key = frame.attrs["_index"] if column is None else column
+            return pd.Series(read_elem(frame[key]))
+        # Before, names of categories stood outside of the column: anndata knows where.
+        frame = read_elem(frame)
+        if column == frame.index.name:
+            column = None
+    values = frame.index if column is None else frame[column]
+    return pd.Series(values.array)
+
+
+def read_groups(frame: Frame, column: str, where: str) -> pd.Categorical:
+    """Return a column of obs as groups of cells, such as batches, that are known by name.
+
+    Parameters
+    ----------
+    frame, column, where
+        As in `read_column`.
+
+    Returns
+    -------
+    One category per different text of a value, sorted; missing values have none.
+    """
+    values = pd.Categorical(read_column(frame, column, where))
+    texts = values.categories.astype(str).to_numpy(dtype=object)
+    names, codes = np.unique(texts, return_inverse=True)
+    positions: NDArray[np.int64] = np.append(codes, -1)[values.codes]
+    return pd.Categorical.from_codes(positions, pd.Index(names))
