@@ -136,7 +136,7 @@ def test_report():
     assert "QARS: EPRS1 or QARS1" in text
     assert repr(genes) == "<GeneMap: 5 names to current symbols, 2 mapped (human)>"
     assert "&lt;b&gt;" in genes._repr_html_()
-    assert "<b>" not in genes._repr_html_().split("</b>", 1)[1]
+    assert "<b>" not in genes._repr_html_()
     frame = genes.to_frame()
     assert frame["rule"].tolist() == genes.rule.tolist()
     assert not genes.canonical.flags.writeable

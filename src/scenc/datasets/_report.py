@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scenc._printing import Printed, PrintedTable, list_some
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -58,7 +60,7 @@ class Entry:
 
 
 @dataclass(frozen=True, repr=False)
-class DownloadReport:
+class DownloadReport(Printed):
     """What a download did, or with ``dry_run`` would do; printing it shows all of it.
 
     Attributes
@@ -97,18 +99,11 @@ class DownloadReport:
     def __repr__(self) -> str:
         return f"<{self._summary()}>"
 
-    def __str__(self) -> str:
+    def _table(self) -> PrintedTable:
         rows = [_row(entry) for entry in self.entries]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for entry, row in zip(self.entries, rows, strict=True):
-            cells = [
-                cell.rjust(width) if i in (2, 3) else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            lines.append("  ".join(cells).rstrip())
-            lines += [f"    {entry.note}"] if entry.note else []
-        return "\n".join([*lines, self._summary()])
+        details = {i: [f"  {entry.note}"] for i, entry in enumerate(self.entries) if entry.note}
+        # The end of a long table is what a terminal shows.
+        return PrintedTable("", rows, "<<>><<", details=details, notes=[self._summary()])
 
     def _summary(self) -> str:
         states = [f"{len(self.of(state))} {state}" for state in STATES if self.of(state)]
@@ -139,16 +134,11 @@ class DownloadError(RuntimeError):
         names: dict[str, list[str]] = {}
         for entry in failed:
             names.setdefault(entry.note, []).append(entry.name)
-        reasons = [f"{_some(of, 3)}: {note}" for note, of in names.items()]
+        reasons = [f"{list_some(of, 3)}: {note}" for note, of in names.items()]
         super().__init__(
             f"{len(failed)} of {len(report.entries)} data sets were not downloaded. "
-            f"{_some(reasons, 5, '; ')}. What has arrived is kept: run the same again to go on."
+            f"{list_some(reasons, 5, '; ')}. What has arrived is kept: run the same again to go on."
         )
-
-
-def _some(texts: list[str], most: int, between: str = ", ") -> str:
-    more = f"{between}and {len(texts) - most} more" if len(texts) > most else ""
-    return between.join(texts[:most]) + more
 
 
 def readable(n_bytes: float) -> str:

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from scenc._printing import Printed, list_some
 from scenc.genes._match import match
-from scenc.genes._report import Report, sample
-from scenc.genes._rules import RULES, count_rules
+from scenc.genes._rules import RULES, count_rules, table_of_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from scenc._printing import PrintedTable
     from scenc.genes._identifiers import Names
 
     type Missing = Literal["learned", "zero", "drop"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EmbeddingCoverage:
+class EmbeddingCoverage(Printed):
     """Which genes of a vocabulary have a vector in a file.
 
     Parameters
@@ -74,21 +75,14 @@ class EmbeddingCoverage:
             "notes": np.array(self.notes, dtype=object),
         }
 
-    def _report(self) -> Report:
+    def _table(self) -> PrintedTable:
         n, missing = len(self.names), self.missing
-        remarks = {"unmatched": sample(missing, len(missing))}
+        remarks = {"unmatched": list_some(missing)}
         rows = [(RULES[rule], k, remarks.get(rule, "")) for rule, k in self.counts.items()]
         title = f"EmbeddingCoverage: {n - len(missing):,} of {n:,} genes have a vector"
-        return Report(f"{title} ({100 * self.share:.1f} %) in {self.source}", rows, n, self.notes)
-
-    def __repr__(self) -> str:
-        return f"<{self._report().title}>"
-
-    def __str__(self) -> str:
-        return self._report().text()
-
-    def _repr_html_(self) -> str:
-        return self._report().html()
+        return table_of_counts(
+            f"{title} ({100 * self.share:.1f} %) in {self.source}", rows, n, self.notes
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,7 +169,7 @@ def align_vectors(
         raise ValueError(f'missing={missing!r} is not one of "learned", "zero" and "drop".')
     covered = coverage.has_vector
     if not covered.any():
-        wanted = sample(coverage.names, len(covered))
+        wanted = list_some(coverage.names)
         hints = "".join(f" {note}." for note in coverage.notes)
         raise ValueError(f"{coverage.source} has no vector for any gene of {wanted}.{hints}")
     index = np.flatnonzero(covered) if missing == "drop" else np.arange(len(covered))

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scenc.genes._report import Report, sample
-from scenc.genes._rules import MAPPED, RULES, count_rules
+from scenc._printing import Printed, list_some
+from scenc.genes._rules import MAPPED, RULES, count_rules, table_of_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scenc._printing import PrintedTable
     from scenc.genes._identifiers import Names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GeneMap:
+class GeneMap(Printed):
     """Gene names on one nomenclature, and how each was mapped; made by `harmonize`.
 
     All arrays have one entry per input name, in the order of the input.
@@ -130,34 +131,25 @@ class GeneMap:
             "notes": np.array(self.notes, dtype=object),
         }
 
-    def _report(self) -> Report:
+    def _table(self) -> PrintedTable:
         rows = [(RULES[rule], count, self._remark(rule)) for rule, count in self.counts.items()]
         if self.duplicated:
             names = sum(len(names) for names in self.duplicated.values())
-            shown = (f"{gene}: {', '.join(names[:3])}" for gene, names in self.duplicated.items())
-            remark = f"for {len(self.duplicated):,} genes ({sample(shown, len(self.duplicated))})"
+            shown = [f"{gene}: {', '.join(names[:3])}" for gene, names in self.duplicated.items()]
+            remark = f"for {len(shown):,} genes ({list_some(shown)})"
             rows.append(("sharing a gene", names, remark))
         target = "Ensembl ids" if self.to == "ensembl" else "current symbols"
         title = f"GeneMap: {len(self):,} names to {target}, {self.n_mapped:,} mapped"
-        return Report(f"{title} ({self.species})", rows, len(self), self.notes)
+        return table_of_counts(f"{title} ({self.species})", rows, len(self), self.notes)
 
     def _remark(self, rule: str) -> str:
         if rule == "ambiguous":
-            shown = (f"{name}: {' or '.join(genes[:3])}" for name, genes in self.ambiguous.items())
-            return sample(shown, len(self.ambiguous))
+            return list_some(
+                [f"{name}: {' or '.join(genes[:3])}" for name, genes in self.ambiguous.items()]
+            )
         if rule in ("ensembl", "symbol", "hgnc", "unnamed"):
             return ""
-        names = self._with_rule(rule)
-        return sample(names, len(names))
-
-    def __repr__(self) -> str:
-        return f"<{self._report().title}>"
-
-    def __str__(self) -> str:
-        return self._report().text()
-
-    def _repr_html_(self) -> str:
-        return self._report().html()
+        return list_some(self._with_rule(rule))
 
 
 def lines(groups: Mapping[str, tuple[str, ...]]) -> Names:

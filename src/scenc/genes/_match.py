@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from scenc._printing import Printed, list_some
 from scenc.genes._gene_map import lines
 from scenc.genes._harmonize import harmonize
 from scenc.genes._identifiers import as_names, group
-from scenc.genes._report import Report, sample
-from scenc.genes._rules import RULES, STRENGTH, WEAKEST, count_rules
+from scenc.genes._rules import RULES, STRENGTH, WEAKEST, count_rules, table_of_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
+    from scenc._printing import PrintedTable
     from scenc.genes._gene_map import GeneMap
     from scenc.genes._identifiers import Names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GeneMatch:
+class GeneMatch(Printed):
     """Columns of a data set matched to the genes of a vocabulary; made by `match`.
 
     Parameters
@@ -121,36 +122,25 @@ class GeneMatch:
             "notes": np.array(self.notes, dtype=object),
         }
 
-    def _report(self) -> Report:
+    def _table(self) -> PrintedTable:
         rows = [(RULES[rule], count, self._remark(rule)) for rule, count in self.counts.items()]
         notes = list(self.notes)
         if self.duplicated:
-            shown = (f"{gene}: {', '.join(names[:3])}" for gene, names in self.duplicated.items())
-            many = len(self.duplicated)
-            notes.append(f"{many:,} genes have several columns ({sample(shown, many)})")
+            shown = [f"{gene}: {', '.join(names[:3])}" for gene, names in self.duplicated.items()]
+            notes.append(f"{len(shown):,} genes have several columns ({list_some(shown)})")
         if self.missing:
-            many = len(self.missing)
-            notes.append(f"{many:,} vocabulary genes have no column ({sample(self.missing, many)})")
+            many = f"{len(self.missing):,} vocabulary genes"
+            notes.append(f"{many} have no column ({list_some(self.missing)})")
         title = (
             f"GeneMatch: {self.n_matched:,} of {len(self.query):,} columns used, "
             f"{100 * self.coverage:.1f} % of {len(self.vocabulary):,} vocabulary genes covered"
         )
-        return Report(title, rows, len(self.query), notes)
+        return table_of_counts(title, rows, len(self.query), notes)
 
     def _remark(self, rule: str) -> str:
         if rule in ("exact", "ensembl", "symbol", "hgnc", "unlisted", "unnamed"):
             return ""
-        names = self.query[self.rule == rule].tolist()
-        return sample(names, len(names))
-
-    def __repr__(self) -> str:
-        return f"<{self._report().title}>"
-
-    def __str__(self) -> str:
-        return self._report().text()
-
-    def _repr_html_(self) -> str:
-        return self._report().html()
+        return list_some(self.query[self.rule == rule].tolist())
 
 
 def match(

@@ -4,7 +4,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from scenc._printing import PrintedTable
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scenc.genes._identifiers import Names
 
 #: how a name was matched or why it was not, strongest first, and what reports call it
@@ -51,3 +55,18 @@ def count_rules(rule: Names) -> dict[str, int]:
     """Count names per rule, in the order of `RULES`; rules that no name met are left out."""
     counts = pd.Series(rule, dtype=object).value_counts()
     return {name: int(counts[name]) for name in RULES if name in counts.index}
+
+
+def _share(count: int, total: int) -> str:
+    return f"{100 * count / total:.1f} %" if total else "-"
+
+
+def table_of_counts(
+    title: str, counts: Sequence[tuple[str, int, str]], total: int, notes: Sequence[str]
+) -> PrintedTable:
+    """Make a table of labels, counts, their shares of a total, and remarks."""
+    rows = [
+        (label, f"{count:,}", f"{_share(count, total):>7}", remark)
+        for label, count, remark in counts
+    ]
+    return PrintedTable(title, rows, "<>><", notes=[f"note: {note}" for note in notes], indent="  ")

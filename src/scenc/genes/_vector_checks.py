@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scenc._printing import list_some
 from scenc.genes._identifiers import as_names, strip_version
-from scenc.genes._report import sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def check_vectors(
     empty = keep & ~matrix.any(axis=1)
     if empty.any():
         lost = names[empty]
-        notes = (*notes, f"{len(lost):,} vectors are all zero: left out: {sample(lost, len(lost))}")
+        notes = (*notes, f"{len(lost):,} vectors are all zero: left out: {list_some(lost)}")
         keep &= ~empty
     if not keep.any():
         raise ValueError(f"{where}: no gene has a vector that is finite and not all zero.")
@@ -71,7 +71,7 @@ def _finite(
     bad = names[~keep]
     if not len(bad):
         return keep, ()
-    what = f"{len(bad):,} genes have a vector with NaN or infinity: {sample(bad, len(bad))}"
+    what = f"{len(bad):,} genes have a vector with NaN or infinity: {list_some(bad)}"
     if nonfinite == "error":
         raise ValueError(
             f'{where}: {what}. Leave them out with nonfinite="drop", or compute them anew '
@@ -103,7 +103,7 @@ def _unique(
     keep = keep.copy()
     keep[row] = False
     kind = "different" if differ.any() else "the same"
-    listed = sample(repeated, len(repeated))
+    listed = list_some(repeated)
     return keep, (
         f"{len(repeated):,} genes are repeated with {kind} vectors, first kept: {listed}",
     )

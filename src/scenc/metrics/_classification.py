@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from scenc._printing import Printed, PrintedTable
 from scenc.metrics._embedded_cells import MISSING, prepare
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassificationScores:
+class ClassificationScores(Printed):
     """Scores of `scenc.metrics.knn_classification`; prints as a table.
 
     Attributes
@@ -88,37 +88,26 @@ class ClassificationScores:
         footer += [f"Undefined: {reason}." for reason in dict.fromkeys(self.reasons.values())]
         return footer
 
-    def _summary(self) -> list[tuple[str, str]]:
-        summary = []
-        for title, value, spread in (
+    def _table(self) -> PrintedTable:
+        title = [self._header()]
+        for name, value, spread in (
             ("accuracy", self.accuracy, self.accuracy_std),
             ("macro F1", self.macro_f1, self.macro_f1_std),
         ):
             text = "-" if math.isnan(value) else f"{value:.3f}"
-            summary.append((title, text if math.isnan(spread) else f"{text} +- {spread:.3f}"))
-        return summary
-
-    def _table(self) -> pd.DataFrame:
-        columns = ["precision", "recall", "f1", "support"]
-        if len(self.splits) > 1:
-            columns.insert(3, "f1_std")
-        return self.per_class[columns]
-
-    def __str__(self) -> str:
-        text = [self._header(), *(f"{title:<10}{value}" for title, value in self._summary())]
-        if len(self.per_class):
-            text.append(self._table().round(3).to_string())
-        return "\n".join([*text, *self._footer()])
+            title.append(f"{name:<10}{text}" + ("" if math.isnan(spread) else f" +- {spread:.3f}"))
+        scores = ["precision", "recall", "f1", *(["f1_std"] if len(self.splits) > 1 else [])]
+        rows = [
+            (str(label), *(f"{value:.3f}" for value in row[scores]), f"{row['support']:g}")
+            for label, row in self.per_class.iterrows()
+        ]
+        header = ["", *scores, "support"]
+        align = "<" + ">" * (len(header) - 1)
+        return PrintedTable("\n".join(title), rows, align, header, notes=self._footer())
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name}={value:.4g}" for name, value in self.to_dict().items())
         return f"ClassificationScores({scores}, n_cells={self.n_cells})"
-
-    def _repr_html_(self) -> str:
-        summary = ", ".join(f"<b>{title}</b> {value}" for title, value in self._summary())
-        footer = "".join(f"<p>{escape(line)}</p>" for line in self._footer())
-        table = self._table().round(3).to_html() if len(self.per_class) else ""
-        return f"<p>{escape(self._header())}</p><p>{summary}</p>{table}{footer}"
 
 
 def knn_classification(

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from html import escape
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from scenc._arguments import choose
+from scenc._printing import Printed, PrintedTable, list_some
 from scenc.metrics._clusters import RESOLUTIONS
 from scenc.metrics._embedded_cells import MISSING, Options, prepare
 from scenc.metrics._graph_connectivity import graph_connectivity_score
@@ -70,7 +70,7 @@ _SCORERS: dict[str, Callable[[EmbeddedCells], Score]] = {
 
 
 @dataclass(frozen=True)
-class IntegrationScores:
+class IntegrationScores(Printed):
     """Scores of `scenc.metrics.integration`; prints as a table.
 
     Attributes
@@ -158,9 +158,8 @@ class IntegrationScores:
             text += f", {self.n_unbatched:,} cells without batch left out"
         return text
 
-    def _lines(self) -> list[tuple[str, str, str]]:
-        """Name, value and remark of each line of the table."""
-        lines = []
+    def _table(self) -> PrintedTable:
+        rows = []
         for name, value in self.to_dict().items():
             remark = self.reasons.get(name, "")
             if name == "batch_correction":
@@ -170,31 +169,13 @@ class IntegrationScores:
             elif name == "ari" and not math.isnan(value):
                 remark = f"at Leiden resolution {self.resolution:g}"
             elif name == "isolated_labels_f1" and not math.isnan(value):
-                remark = ", ".join(self.isolated_labels[:5])
-                if len(self.isolated_labels) > 5:
-                    remark += f" and {len(self.isolated_labels) - 5} more"
-            lines.append((name, f"{value:.3f}" if not math.isnan(value) else "-", remark))
-        return lines
-
-    def __str__(self) -> str:
-        text = [self._header()]
-        for name, value, remark in self._lines():
-            title = TITLES[name] if name.endswith("tion") else "  " + TITLES[name]
-            text.append(f"{title:<28} {value:>6}  {remark}".rstrip())
-        return "\n".join([*text, *(f"Note: {note}." for note in self.notes)])
-
-    def _repr_html_(self) -> str:
-        rows = []
-        for name, value, remark in self._lines():
-            tag = "th" if name.endswith("tion") else "td"
-            rows.append(
-                f"<tr><{tag} style='text-align:left'>{escape(TITLES[name])}</{tag}>"
-                f"<{tag} style='text-align:right'>{value}</{tag}>"
-                f"<td style='text-align:left'>{escape(remark)}</td></tr>"
-            )
-        notes = "".join(f"<p>{escape(note)}.</p>" for note in self.notes)
-        caption = f"<caption>{escape(self._header())}</caption>"
-        return f"<table>{caption}{''.join(rows)}</table>{notes}"
+                remark = list_some(self.isolated_labels, 5)
+            # The two means stand above the scores that they average.
+            title = TITLES[name] if name.endswith("tion") else f"  {TITLES[name]}"
+            text = "-" if math.isnan(value) else f"{value:.3f}"
+            rows.append((title, f"{text:>6}", remark))
+        notes = [f"Note: {note}." for note in self.notes]
+        return PrintedTable(self._header(), rows, "<><", notes=notes)
 
 
 def integration(

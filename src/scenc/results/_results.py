@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scenc._arguments import choose
+from scenc._printing import Printed, PrintedTable
 from scenc.results._bootstrap import Paired
 from scenc.results._comparisons import (
     Comparison,
@@ -44,8 +45,13 @@ _SIZE = ("n_datasets", "n_seeds")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+<<<<<<< HEAD
 class Results:
     """The results of a benchmark as tidy tables; made by `Benchmark`, `load` or `from_tables`.
+=======
+class Results(Printed):
+    """What a benchmark found, as tidy tables; made by `Benchmark`, `load` or `from_tables`.
+>>>>>>> 0495c41 (One printer of tables for reports and scores, as text and as HTML)
 
     Attributes
     ----------
@@ -338,8 +344,8 @@ class Results:
         paired = Paired.of(a, b)
         return paired if paired.n_datasets else None
 
-    def _overview(self) -> pd.DataFrame:
-        """Mean and standard deviation as text, encodings x the main metrics."""
+    def _table(self) -> PrintedTable:
+        """Means and standard deviations, encodings x the main metrics."""
         summary = self.summary()
         summary["text"] = [
             "-" if np.isnan(mean) else f"{mean:.3f}" + ("" if np.isnan(std) else f" ± {std:.3f}")
@@ -347,7 +353,9 @@ class Results:
         ]
         wide = summary.pivot(index="encoding", columns="metric", values="text")
         shown = [name for name in _SHOWN if name in wide] or list(wide)[:5]
-        return wide.reindex(index=self.encodings["encoding"], columns=shown)
+        wide = wide.reindex(index=self.encodings["encoding"], columns=shown).fillna("-")
+        rows = [(str(name), *row) for name, row in zip(wide.index, wide.to_numpy(), strict=True)]
+        return PrintedTable(self._header(), rows, "<" + ">" * len(shown), ["encoding", *shown])
 
     def _header(self) -> str:
         n_datasets, n_seeds = self.scores["dataset"].nunique(), self.scores["seed"].nunique()
@@ -359,14 +367,6 @@ class Results:
 
     def __repr__(self) -> str:
         return f"<Results: {self._header()}>"
-
-    def __str__(self) -> str:
-        return f"{self._header()}\n{self._overview().fillna('-').to_string()}"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<p>{escape(self._header())}</p>{self._overview().fillna('-').to_html()}"
 
 
 def as_results(given: ResultsLike | pd.DataFrame, table: str = "scores") -> Results:

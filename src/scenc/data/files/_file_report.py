@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scenc._printing import Printed, PrintedTable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,7 +46,7 @@ class FileCheck:
 
 
 @dataclass(frozen=True, repr=False)
-class FilesReport:
+class FilesReport(Printed):
     """What was found in all files; printing it shows every problem of every file.
 
     Attributes
@@ -63,17 +65,20 @@ class FilesReport:
         """Whether all files can be used."""
         return not any(file.problems for file in self.files)
 
-    def __repr__(self) -> str:
-        return f"<{self._summary()}>"
-
-    def __str__(self) -> str:
-        return "\n".join([self._summary(), *(line for file in self.files for line in _lines(file))])
-
-    def _summary(self) -> str:
+    def _table(self) -> PrintedTable:
         bad = sum(bool(file.problems) for file in self.files)
         state = f"{bad} of {len(self.files)} files cannot be used" if bad else "all can be used"
         cells = sum(file.n_used for file in self.files)
-        return f"{len(self.files)} files, {cells:,} cells, {self.n_genes:,} genes: {state}"
+        return PrintedTable(
+            f"{len(self.files)} files, {cells:,} cells, {self.n_genes:,} genes: {state}",
+            [_row(file) for file in self.files],
+            "<<<<",
+            details={
+                number: [*(f"problem: {problem}" for problem in file.problems), *file.remarks]
+                for number, file in enumerate(self.files)
+            },
+            indent="  ",
+        )
 
 
 class CellFilesError(ValueError):
@@ -99,16 +104,7 @@ class CellFilesError(ValueError):
         )
 
 
-def _lines(file: FileCheck) -> list[str]:
+def _row(file: FileCheck) -> tuple[str, ...]:
     left_out = file.n_cells - file.n_used
-    parts = [
-        f"{file.n_used:,} cells" + (f" ({left_out:,} left out)" if left_out else ""),
-        f"{file.n_matched:,} of {file.n_genes:,} genes",
-        file.counts,
-    ]
-    head = f"  {file.path}: {', '.join(part for part in parts if part)}"
-    return [
-        head,
-        *(f"    problem: {problem}" for problem in file.problems),
-        *(f"    {remark}" for remark in file.remarks),
-    ]
+    cells = f"{file.n_used:,} cells" + (f" ({left_out:,} left out)" if left_out else "")
+    return file.path, cells, f"{file.n_matched:,} of {file.n_genes:,} genes", file.counts
