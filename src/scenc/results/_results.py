@@ -45,13 +45,8 @@ _SIZE = ("n_datasets", "n_seeds")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-<<<<<<< HEAD
-class Results:
-    """The results of a benchmark as tidy tables; made by `Benchmark`, `load` or `from_tables`.
-=======
 class Results(Printed):
-    """What a benchmark found, as tidy tables; made by `Benchmark`, `load` or `from_tables`.
->>>>>>> 0495c41 (One printer of tables for reports and scores, as text and as HTML)
+    """The results of a benchmark as tidy tables; made by `Benchmark`, `load` or `from_tables`.
 
     Attributes
     ----------
