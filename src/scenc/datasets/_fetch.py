@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +159,10 @@ class Download:
         with ThreadPoolExecutor(self._workers) as pool:
             futures = [pool.submit(function, item) for item in items]
             try:
+                for future in futures:
+                    # Not result() alone: an interrupt just before it would wait as long as it.
+                    while wait([future], timeout=1).not_done:
+                        pass
                 return [future.result() for future in futures]
             except BaseException:
                 # A keyboard interrupt, say: the threads end at their next block.
