@@ -157,8 +157,8 @@ class Download:
 
     def _in_threads[T](self, function: Callable[[T], Entry], items: Sequence[T]) -> list[Entry]:
         with ThreadPoolExecutor(self._workers) as pool:
-            futures = [pool.submit(function, item) for item in items]
             try:
+                futures = [pool.submit(function, item) for item in items]
                 for future in futures:
                     # Not result() alone: an interrupt just before it would wait as long as it.
                     while wait([future], timeout=1).not_done:
