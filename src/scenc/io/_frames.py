@@ -40,7 +40,7 @@ def read_column(frame: Frame, column: str | None, where: str) -> pd.Series[Any]:
     column
         Name of the column; ``None``: the index.
     where
-        What the frame is called in error messages, such as ``"adata.var"``.
+        Name of the frame in error messages, such as ``"adata.var"``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Counts and gene names of an AnnData, found and checked."""
+"""Read and check the counts and gene names of an AnnData."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def gene_names(adata: AnnData, gene_ids: str | None) -> pd.Index[str]:
 
 
 def _choose_matrix(adata: AnnData, layer: str | None) -> tuple[Any, str]:
-    """Return the matrix with the counts, and what it is called in messages."""
+    """Return the matrix with the counts, and its name in messages."""
     if layer is None:
         if adata.X is None:
             raise ValueError("adata.X is empty: name the layer that holds the counts (layer=...).")

@@ -105,7 +105,7 @@ class CountCheck:
 def check_counts(
     rows: CountRows, cell_names: pd.Index[Any], gene_names: pd.Index[Any], where: str
 ) -> CountCheck:
-    """Look at every value of a count matrix.
+    """Check every value of a count matrix.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def check_counts(
     cell_names, gene_names
         Names for error messages.
     where
-        What the matrix is called in error messages, e.g. ``adata.layers['counts']``.
+        Name of the matrix in error messages, e.g. ``adata.layers['counts']``.
 
     Returns
     -------
@@ -193,16 +193,16 @@ def check_values(
 
 
 def check_names(values: pd.Series[Any], where: str, problems: Problems) -> pd.Index[str]:
-    """Return genes' names as text; each gene must have one, and no two the same.
+    """Return genes' names as text; every gene must have one, and no two the same.
 
     Parameters
     ----------
     values
         The names, from the index or a column of var.
     where
-        What that is called in messages, such as ``"adata.var_names"``.
+        Name of that in messages, such as ``"adata.var_names"``.
     problems
-        Is told of genes without a name, and of names that several genes have.
+        Receives errors: genes without a name, and names of several genes.
 
     Returns
     -------
@@ -225,7 +225,7 @@ def check_names(values: pd.Series[Any], where: str, problems: Problems) -> pd.In
 
 
 def describe_low_coverage(match: GeneMatch) -> str | None:
-    """Say that data share too few genes with a vocabulary to be used, or return None."""
+    """Return why data share too few genes with a vocabulary to be used, or None if enough."""
     n_query, n_vocabulary = len(match.query), len(match.vocabulary)
     if match.n_matched / max(1, min(n_query, n_vocabulary)) >= _LEAST_SHARED:
         return None

@@ -1,4 +1,4 @@
-"""One file of cells, looked through before its counts are needed."""
+"""Check one file of cells before it is trained on, and read its gene names and groups."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from scenc.data.counts import Csr
     from scenc.genes import GeneMatch
 
-# Rows a block, and number of blocks where not all are looked at.
+# Rows per block, and number of blocks of a sample.
 _BLOCK, _N_BLOCKS = 1024, 8
 
 
 @dataclass
 class ScannedFile:
-    """A file of cells.
+    """Names, groups and problems of a file of cells.
 
     Attributes
     ----------
@@ -43,17 +43,17 @@ class ScannedFile:
     rows
         Its counts; ``None`` where they cannot be found.
     counts
-        Which matrix they are and how it is stored, such as ``"raw/X (csr)"``.
+        Matrix that holds the counts and how it is stored, such as ``"raw/X (csr)"``.
     genes
         Names of its genes.
     columns
         The columns of obs that were asked for.
     used
-        Which cells are not left out, shape ``(n_cells,)``.
+        True for cells that are not left out, shape ``(n_cells,)``.
     filled
-        Which cells have counts, as far as is known, shape ``(n_cells,)``.
+        True for cells with counts, as far as is known, shape ``(n_cells,)``.
     problems
-        What keeps it from being used, and remarks.
+        Reasons why the file cannot be used, and remarks.
     """
 
     path: str
@@ -109,7 +109,7 @@ def scan_file(
     path
         The file.
     layer
-        Which matrix; `scenc.io._locate_counts.find_counts` says how it is named.
+        Matrix to use, named as in `scenc.io._locate_counts.find_counts`.
     gene_ids
         Column of var with the genes' names; ``None``: its index.
     columns
@@ -117,7 +117,7 @@ def scan_file(
     only
         Columns of obs and the values whose cells are used, where a file has the column.
     everything
-        Whether to look at every value, or at some of all over the file.
+        Whether to check every value, or a sample from all over the file.
     """
     file = ScannedFile(path)
     problems = file.problems
@@ -159,7 +159,7 @@ def _read_cells(
         file.problems.error(f"{matrix.key} has {matrix.shape[0]} cells, obs has {n_cells}")
         return
     if not n_cells:
-        file.problems.error("it has no cells")
+        file.problems.error("it has no cells.")
         return
     file.used, file.filled = np.ones(n_cells, bool), np.ones(n_cells, bool)
     for column in columns:
@@ -174,7 +174,7 @@ def _read_cells(
 
 
 def _check_values(file: ScannedFile, everything: bool) -> None:
-    """Look at the values, and note which cells have none."""
+    """Check the values, and mark cells without any."""
     assert file.rows is not None
     blocks = _Blocks(file.rows, everything)
     check = check_values(blocks, pd.RangeIndex(file.n_cells), file.genes, "it", file.problems)
