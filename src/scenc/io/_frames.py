@@ -69,16 +69,9 @@ def read_column(frame: Frame, column: str | None, where: str) -> pd.Series[Any]:
 
 
 def read_groups(frame: Frame, column: str, where: str) -> pd.Categorical:
-    """Return a column of obs as groups of cells, such as batches, that are known by name.
+    """Return a column of obs as groups of cells, such as batches, which are known by name.
 
-    Parameters
-    ----------
-    frame, column, where
-        As in `read_column`.
-
-    Returns
-    -------
-    One category per different text of a value, sorted; missing values have none.
+    There is one category for each text of a value, in sorted order; missing values have none.
     """
     values = pd.Categorical(read_column(frame, column, where))
     texts = values.categories.astype(str).to_numpy(dtype=object)

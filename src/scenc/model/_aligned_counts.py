@@ -115,11 +115,11 @@ def align_anndata(
         The counts are unusable, or too few genes are in the vocabulary.
     """
     layer = setup_args.get("layer", setup_args.get("rna_layer"))
-    counts = inspect_counts(adata, layer, setup_args.get("gene_ids"))
-    matched = match(counts.genes, vocabulary)
+    rows, genes, check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
+    matched = match(genes, vocabulary)
     check_coverage(matched)
-    gene_map = map_genes(counts.genes, matched, counted)
-    return AlignedCounts(counts.rows, gene_map, counts.n_genes, adata.obs_names, matched)
+    gene_map = map_genes(genes, matched, counted)
+    return AlignedCounts(rows, gene_map, check.n_genes, adata.obs_names, matched)
 
 
 def align_streamed(datamodule: CellModule, cells: NDArray[np.int64]) -> AlignedCounts:

@@ -56,7 +56,7 @@ class CountsField(LayerField):
 
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Record the genes' names."""
-        genes = inspect_counts(adata, self.attr_key, self._gene_ids).genes
+        _, genes, _ = inspect_counts(adata, self.attr_key, self._gene_ids)
         return {
             self.N_OBS_KEY: adata.n_obs,
             self.N_VARS_KEY: adata.n_vars,

@@ -139,7 +139,7 @@ def _read(
     if layer == "raw" and "raw" not in adata.layers:
         adata, layer = _with_raw(adata), None
     try:
-        genes = inspect_counts(adata, layer, gene_ids).genes
+        _, genes, _ = inspect_counts(adata, layer, gene_ids)
         obs = _columns(adata, columns)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: {error.args[0] if error.args else error}") from error

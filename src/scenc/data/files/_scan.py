@@ -63,7 +63,7 @@ class ScannedFile:
     columns: dict[str, pd.Categorical] = field(default_factory=dict)
     used: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     filled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    problems: Problems = field(default_factory=lambda: Problems(collect=True))
+    problems: Problems = field(default_factory=Problems)
 
     @property
     def n_cells(self) -> int:
@@ -139,7 +139,7 @@ def _read_genes(file: ScannedFile, var: Any, matrix: CountMatrix, gene_ids: str 
     name = matrix.var.replace("/", ".")
     values = read_column(var, gene_ids, name)
     if len(values) != matrix.shape[1]:
-        file.problems.error(
+        file.problems.errors.append(
             f"{matrix.key} has {matrix.shape[1]} genes, {matrix.var} has {len(values)}"
         )
         return
@@ -156,10 +156,10 @@ def _read_cells(
 ) -> None:
     n_cells = count_rows(obs)
     if n_cells != matrix.shape[0]:
-        file.problems.error(f"{matrix.key} has {matrix.shape[0]} cells, obs has {n_cells}")
+        file.problems.errors.append(f"{matrix.key} has {matrix.shape[0]} cells, obs has {n_cells}")
         return
     if not n_cells:
-        file.problems.error("it has no cells.")
+        file.problems.errors.append("it has no cells.")
         return
     file.used, file.filled = np.ones(n_cells, bool), np.ones(n_cells, bool)
     for column in columns:
@@ -170,7 +170,9 @@ def _read_cells(
             file.used &= read_column(obs, column, "obs").isin(wanted).to_numpy()
     n_out = n_cells - int(file.used.sum())
     if n_out:
-        file.problems.remark(f"{n_out:,} cells are left out by {', '.join(map(repr, only))}")
+        file.problems.remarks.append(
+            f"{n_out:,} cells are left out by {', '.join(map(repr, only))}"
+        )
 
 
 def _check_values(file: ScannedFile, everything: bool) -> None:
@@ -179,7 +181,7 @@ def _check_values(file: ScannedFile, everything: bool) -> None:
     blocks = _Blocks(file.rows, everything)
     check = check_values(blocks, pd.RangeIndex(file.n_cells), file.genes, "it", file.problems)
     if blocks.n_double:
-        file.problems.error(
+        file.problems.errors.append(
             f"{blocks.n_double} values stand beside another of the same cell and gene; "
             "add them up (adata.X.sum_duplicates()) and write the file again"
         )
@@ -188,7 +190,7 @@ def _check_values(file: ScannedFile, everything: bool) -> None:
         file.filled = n_values > 0
     n_empty = int((file.used & ~file.filled).sum())
     if n_empty:
-        file.problems.remark(f"{n_empty:,} cells without counts are left out of training")
+        file.problems.remarks.append(f"{n_empty:,} cells without counts are left out of training")
 
 
 class _Blocks(CountRows):
