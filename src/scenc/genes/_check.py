@@ -133,10 +133,11 @@ def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
     with h5py.File(path, "r") as file:
         if "var" not in file:
             raise ValueError(f"{path} has no var; it is not an .h5ad file.")
-        columns = column_names(file["var"])
-        if gene_ids is not None and gene_ids not in columns:
+        try:
+            names = read_column(file["var"], gene_ids, "var")
+        except KeyError:
+            columns = ", ".join(column_names(file["var"]))
             raise ValueError(
-                f"{path} has no column {gene_ids!r} in var; it has {', '.join(columns)}."
-            )
-        names = read_column(file["var"], gene_ids, "var")
+                f"{path} has no column {gene_ids!r} in var; it has {columns}."
+            ) from None
     return as_names(names, "names" if gene_ids is None else f"var[{gene_ids!r}]")

@@ -50,7 +50,14 @@ def read_column(frame: Frame, column: str | None, where: str) -> pd.Series[Any]:
     ------
     KeyError
         There is no such column; the message names those that are there.
+    ValueError
+        A file of anndata before 0.7 holds the frame as one array.
     """
+    if not hasattr(frame, "keys"):
+        raise ValueError(
+            f"{where} is stored as one array, which cannot be read. "
+            "Read the file with anndata and write it again."
+        )
     if column is not None and column not in frame:
         there = ", ".join(column_names(frame)) or "none"
         raise KeyError(f"{where} has no column {column!r} (there: {there}).")
