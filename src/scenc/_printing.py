@@ -31,7 +31,7 @@ class PrintedTable:
     notes
         Lines under the table.
     indent
-        What lines of the text begin with, except for the title.
+        Beginning of each line of the text except for the title.
     """
 
     title: str

@@ -113,3 +113,17 @@ def test_files_of_old_versions_are_read_as_anndata_reads_them(tmp_path):
     cells = CellFiles([path], batch_key="donor", validation_size=0.0, progress=False)
     assert cells.column("donor").tolist() == FRAME["donor"].tolist()
     assert read_gene_names(path, "donor").tolist() == ["P2", "P1", "", "P2"]
+
+
+def test_a_frame_in_one_array_is_refused(tmp_path):
+    from scenc.data.files._scan import scan_file
+
+    path = tmp_path / "cells.h5ad"
+    anndata.AnnData(np.ones((4, 4), np.float32), FRAME).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["var"]
+        file["var"] = np.array([(b"CD4",), (b"CD8A",)], dtype=[("index", "S4")])
+        with pytest.raises(ValueError, match="var is stored as one array, which cannot be read"):
+            read_column(file["var"], None, "var")
+    problems = scan_file(str(path), "X", None, [], {}, everything=True).problems
+    assert problems.errors[0].startswith("var is stored as one array")

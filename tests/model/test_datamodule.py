@@ -18,7 +18,7 @@ import zarr
 
 from scenc.data import CellFiles, CellFilesError, CellStore, build_store
 from scenc.model import Model
-from scenc.model._cells import read_streamed
+from scenc.model._aligned_counts import align_streamed
 from scenc.model._components import sample
 from scenc.train import CheckpointError
 
@@ -189,7 +189,7 @@ def test_counts_in_memory_are_those_of_an_anndata(make_cells, joined):
     cells = make_cells(genes=genes)
     cells.use_vocabulary(genes, joined.var_names.drop(genes))
     rows = np.arange(3, 200, 7)
-    streamed = read_streamed(cells, rows)
+    streamed = align_streamed(cells, rows)
     values = sample(streamed, len(genes), 1e4, seed=0).toarray()
     counts = joined.X[rows].toarray()
     expected = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)[:, 5:35]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from scenc.benchmark.entries._encodings import Encoding
     from scenc.benchmark.entries._methods import Method
-    from scenc.benchmark.entries._sets import Source
+    from scenc.benchmark.entries._sets import AnnDataOrPath
     from scenc.benchmark.jobs._jobs import Job
     from scenc.benchmark.jobs._prepare import Keep
     from scenc.benchmark.jobs._scheduler import Executor
@@ -97,7 +97,7 @@ class Benchmark:
 
     def __init__(
         self,
-        train: TrainingSet | Source | Sequence[Source] | Mapping[str, Any] | None,
+        train: TrainingSet | AnnDataOrPath | Sequence[AnnDataOrPath] | Mapping[str, Any] | None,
         evaluate: Mapping[str, EvaluationSet | Mapping[str, Any] | AnnData],
         out: str | PathLike[str],
         encodings: Iterable[Encoding | Method] | Mapping[str, Encoding | Method] | None = None,

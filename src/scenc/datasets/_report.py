@@ -1,4 +1,4 @@
-"""What a download did, or would do."""
+"""Report of a download."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Entry:
     Attributes
     ----------
     name
-        What it was asked for by: a row of `pretraining`, a tissue, an id.
+        Name it was asked for by: a row of `pretraining`, a tissue, an id.
     state
         ``"downloaded"``, ``"already there"``, ``"to download"``, ``"not found"``, ``"failed"``.
     kind
-        What `pretraining` says of it; ``""`` for others.
+        Its kind in `pretraining`; ``""`` for others.
     path
         The file; ``None`` if there is none.
     dataset_id, version_id, title
@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True, repr=False)
 class DownloadReport(Printed):
-    """What a download did, or with ``dry_run`` would do; printing it shows all of it.
+    """State of each data set after a download, or with ``dry_run`` before it; prints as a table.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class DownloadError(RuntimeError):
     Parameters
     ----------
     report
-        What was done.
+        State of each data set.
 
     Attributes
     ----------

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneCheck:
-    """What can be said of a data set's genes before it is used; made by `check`.
+    """Reports on the genes of a data set; made by `check`.
 
     Parameters
     ----------
     genes
-        What the names are and lead to.
+        Current names and ids of the genes.
     vocabulary
-        How they match a model's vocabulary, if one was given.
+        Match of the names with a model's vocabulary, if one was given.
     proteins
-        Which of them have a protein vector, if a file was given.
+        Coverage of the genes by protein vectors, if a file was given.
     """
 
     genes: GeneMap
@@ -54,7 +54,7 @@ def check(
     proteins: ProteinEmbeddings | str | Path | None = None,
     species: str = "auto",
 ) -> GeneCheck:
-    """Report on gene names: what they are, and what of a model or a protein file they cover.
+    """Report on gene names, and on how much of a model or a protein file they cover.
 
     Parameters
     ----------
@@ -133,10 +133,11 @@ def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
     with h5py.File(path, "r") as file:
         if "var" not in file:
             raise ValueError(f"{path} has no var; it is not an .h5ad file.")
-        columns = column_names(file["var"])
-        if gene_ids is not None and gene_ids not in columns:
+        try:
+            names = read_column(file["var"], gene_ids, "var")
+        except KeyError:
+            columns = ", ".join(column_names(file["var"]))
             raise ValueError(
-                f"{path} has no column {gene_ids!r} in var; it has {', '.join(columns)}."
-            )
-        names = read_column(file["var"], gene_ids, "var")
+                f"{path} has no column {gene_ids!r} in var; it has {columns}."
+            ) from None
     return as_names(names, "names" if gene_ids is None else f"var[{gene_ids!r}]")

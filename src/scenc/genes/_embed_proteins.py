@@ -9,8 +9,7 @@ import numpy as np
 
 from scenc.genes._esm import Esm, Window, cut
 from scenc.genes._fasta import Protein, read_fasta
-from scenc.genes._files import check_output
-from scenc.genes._protein_embeddings import ProteinEmbeddings
+from scenc.genes._protein_embeddings import ProteinEmbeddings, check_output
 from scenc.genes._shards import Shards
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from scenc.genes._alignment import AlignedEmbeddings, EmbeddingCoverage, align_vectors, find_vectors
-from scenc.genes._files import check_output
 from scenc.genes._identifiers import as_names, identify
 from scenc.genes._readers import FORMAT, RawVectors, from_anndata, read_vectors
 from scenc.io._atomic import atomic_path
@@ -297,3 +296,11 @@ class ProteinEmbeddings:
         with atomic_path(path) as temporary:
             save_file({"embeddings": self.matrix}, temporary, metadata)
         return path
+
+
+def check_output(path: str | Path) -> Path:
+    """Refuse to write vectors under a name that would be misread when loaded."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: vectors are written as safetensors; end it in .safetensors.")
+    return path

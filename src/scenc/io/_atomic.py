@@ -32,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that takes its place if the block succeeds.
 
-    What is at `path` stays until then; whether it may be replaced is the caller's to check.
+    An existing `path` stays until then; the caller checks whether it may be replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))

@@ -40,7 +40,7 @@ def read_column(frame: Frame, column: str | None, where: str) -> pd.Series[Any]:
     column
         Name of the column; ``None``: the index.
     where
-        What the frame is called in error messages, such as ``"adata.var"``.
+        Name of the frame in error messages, such as ``"adata.var"``.
 
     Returns
     -------
@@ -50,7 +50,14 @@ def read_column(frame: Frame, column: str | None, where: str) -> pd.Series[Any]:
     ------
     KeyError
         There is no such column; the message names those that are there.
+    ValueError
+        A file of anndata before 0.7 holds the frame as one array.
     """
+    if not hasattr(frame, "keys"):
+        raise ValueError(
+            f"{where} is stored as one array, which cannot be read. "
+            "Read the file with anndata and write it again."
+        )
     if column is not None and column not in frame:
         there = ", ".join(column_names(frame)) or "none"
         raise KeyError(f"{where} has no column {column!r} (there: {there}).")
@@ -69,16 +76,9 @@ def read_column(frame: Frame, column: str | None, where: str) -> pd.Series[Any]:
 
 
 def read_groups(frame: Frame, column: str, where: str) -> pd.Categorical:
-    """Return a column of obs as groups of cells, such as batches, that are known by name.
+    """Return a column of obs as groups of cells, such as batches, which are known by name.
 
-    Parameters
-    ----------
-    frame, column, where
-        As in `read_column`.
-
-    Returns
-    -------
-    One category per different text of a value, sorted; missing values have none.
+    There is one category for each text of a value, in sorted order; missing values have none.
     """
     values = pd.Categorical(read_column(frame, column, where))
     texts = values.categories.astype(str).to_numpy(dtype=object)

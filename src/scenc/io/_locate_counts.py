@@ -1,4 +1,4 @@
-"""Where a file of cells keeps its raw counts: .h5ad and zarr, looked at without loading them."""
+"""Find the raw counts in an .h5ad file or zarr store without loading them."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ def find_counts(group: Group, where: str, layer: str | None = None) -> CountMatr
     group
         The file.
     where
-        What the file is called in error messages.
+        Name of the file in error messages.
     layer
         ``"X"``, ``"raw"`` or the name of a layer; ``None``: the raw matrix if it holds counts, else
         X if that does. (CELLxGENE keeps counts in raw, or in X where nothing is normalised.)
 
     Returns
     -------
-    The matrix. Whether a named one holds counts is not looked at.
+    The matrix. Values of a matrix that `layer` names are not checked.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def sample_values(group: Group, matrix: CountMatrix) -> NDArray[Any]:
 
 
 def odd_value(values: NDArray[Any]) -> str | None:
-    """Say what keeps values from being counts, or return None."""
+    """Return why values are not counts, or None if they are."""
     if values.dtype.kind not in "biuf":
         return f"holds values of type {values.dtype}"
     flaws = [(f"{what} values", flags) for what, flags in flag_unusable(values)]

@@ -17,7 +17,7 @@ from scenc.data import UNKNOWN
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scenc.model._cells import Cells
+    from scenc.model._aligned_counts import AlignedCounts
     from scenc.nn import CellTransformer, ModelConfig
 
 # Variable genes and components are found from a sample of at most so many cells.
@@ -41,7 +41,7 @@ class Components:
     loadings: NDArray[np.float32]
     mean: NDArray[np.float32]
 
-    def project(self, cells: Cells, target_sum: float) -> NDArray[np.float32]:
+    def project(self, cells: AlignedCounts, target_sum: float) -> NDArray[np.float32]:
         """Return the components of all cells, shape ``(n_cells, n_components)``."""
         blocks = [
             normalise(block, cells.gene_map, len(self.mean), target_sum) @ self.loadings
@@ -80,7 +80,7 @@ def find_components(values: sp.csr_matrix, n_components: int, seed: int) -> Comp
     return Components(loadings, mean.astype(np.float32))
 
 
-def start_network(network: CellTransformer, config: ModelConfig, cells: Cells) -> None:
+def start_network(network: CellTransformer, config: ModelConfig, cells: AlignedCounts) -> None:
     """Give a new network the spectral gene vectors and the centre that its settings ask for.
 
     Gene vectors are loadings times the root of the number of genes, as large as random ones of
@@ -103,7 +103,7 @@ def start_network(network: CellTransformer, config: ModelConfig, cells: Cells) -
 
 
 def variable_genes(
-    cells: Cells,
+    cells: AlignedCounts,
     n_genes: int,
     n_top: int,
     target_sum: float,
@@ -131,7 +131,7 @@ def variable_genes(
     return chosen
 
 
-def sampled_rows(cells: Cells, seed: int) -> NDArray[np.int64]:
+def sampled_rows(cells: AlignedCounts, seed: int) -> NDArray[np.int64]:
     """Return the cells with counts, a sample of them if there are many."""
     filled = np.flatnonzero(cells.n_genes > 0)
     if len(filled) <= _N_SAMPLE:
@@ -139,7 +139,7 @@ def sampled_rows(cells: Cells, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(filled, _N_SAMPLE, replace=False))
 
 
-def sample(cells: Cells, n_genes: int, target_sum: float, seed: int) -> sp.csr_matrix:
+def sample(cells: AlignedCounts, n_genes: int, target_sum: float, seed: int) -> sp.csr_matrix:
     """Return x~ of a sample of the cells with counts of the vocabulary, cells x genes."""
     matrix, positions = cells.rows.select(sampled_rows(cells, seed))
     return normalise(matrix[positions], cells.gene_map, n_genes, target_sum)

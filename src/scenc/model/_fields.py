@@ -1,4 +1,4 @@
-"""How scvi-tools' registry sees the counts: by gene name, checked in full."""
+"""The registry field of the counts: genes are known by name, and every value is checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from scvi import REGISTRY_KEYS
 from scvi.data.fields import LayerField, MuDataWrapper
 
-from scenc.data.counts import gene_names as gene_names
 from scenc.data.counts import inspect_counts
 from scenc.genes import harmonize
 
@@ -20,7 +19,7 @@ GENES_KEY = "scenc_genes"
 
 
 def report_genes(adata: AnnData, names: pd.Index[str]) -> None:
-    """Write what is known of the genes to ``adata.uns``; warn where several columns mean one."""
+    """Write the report on gene names to ``adata.uns``; warn of genes with several columns."""
     genes = harmonize(names)
     adata.uns[GENES_KEY] = genes.to_uns()
     if genes.duplicated:
@@ -57,7 +56,7 @@ class CountsField(LayerField):
 
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Record the genes' names."""
-        genes = inspect_counts(adata, self.attr_key, self._gene_ids).genes
+        _, genes, _ = inspect_counts(adata, self.attr_key, self._gene_ids)
         return {
             self.N_OBS_KEY: adata.n_obs,
             self.N_VARS_KEY: adata.n_vars,

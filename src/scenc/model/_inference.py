@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scenc.data import TokenBatch, Tokenizer
-    from scenc.model._cells import Cells
+    from scenc.model._aligned_counts import AlignedCounts
     from scenc.nn import CellTransformer
 
 _BATCH_SIZE = 128
@@ -28,7 +28,7 @@ def apply_to_cells(
     function: Callable[[TokenBatch], torch.Tensor],
     n_values: int,
     network: CellTransformer,
-    cells: Cells,
+    cells: AlignedCounts,
     rows: NDArray[np.int64],
     tokenizer: Tokenizer,
     batch_size: int | None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.data import CellModule
-    from scenc.model._cells import Cells
+    from scenc.model._aligned_counts import AlignedCounts
     from scenc.model._proteins import GeneVectors
     from scenc.nn import GeneEncoder, ModelConfig
 
@@ -39,14 +39,14 @@ class Vocabulary:
 
     genes: pd.Index[str]
     counted: pd.Index[str]
-    cells: Cells
+    cells: AlignedCounts
     vectors: GeneVectors | None
 
 
 def choose_vocabulary(
     config: ModelConfig,
     genes: pd.Index[str],
-    cells: Cells,
+    cells: AlignedCounts,
     batches: NDArray[np.int64],
     vectors: GeneVectors | None,
 ) -> Vocabulary:
@@ -134,7 +134,7 @@ def _has_global_edges(config: ModelConfig) -> bool:
     return config.expression_encoder == "hard" and config.hard_edges == "global"
 
 
-def _global_edges(config: ModelConfig, cells: Cells) -> torch.Tensor | None:
+def _global_edges(config: ModelConfig, cells: AlignedCounts) -> torch.Tensor | None:
     """Return quantiles of x~ over training cells, where the hard bins want them."""
     if not _has_global_edges(config):
         return None

@@ -15,10 +15,10 @@ from scvi.model.base import BaseModelClass
 
 from scenc._arguments import choose
 from scenc.data import CellFiles
+from scenc.data.counts import gene_names
 from scenc.genes import match
-from scenc.model._cells import read_cells, read_streamed, rna_of, streamed_batches
+from scenc.model._aligned_counts import align_anndata, align_streamed, rna_of, streamed_batches
 from scenc.model._embed_files import embed_files
-from scenc.model._fields import gene_names
 from scenc.model._inference import (
     apply_to_cells,
     mean_squared_errors,
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
     from scenc.data import CellModule
     from scenc.genes import GeneMatch
-    from scenc.model._cells import Cells
+    from scenc.model._aligned_counts import AlignedCounts
     from scenc.model._proteins import Vectors
     from scenc.model._training_data import TrainingData
     from scenc.nn import CellTransformer
@@ -794,16 +794,16 @@ class Model(SetupMixin):
 
     def _starting_cells(
         self, config: ModelConfig, genes: pd.Index[str]
-    ) -> tuple[Cells, NDArray[np.int64]]:
+    ) -> tuple[AlignedCounts, NDArray[np.int64]]:
         """Return cells to start from, all or a sample of many files, and their batches."""
         files = self._datamodule
         if files is None:
             return self._read(self._adata, genes, genes[:0]), self._batches()
         numbers = cells_to_start_from(config, files)
         batches = numbers if not len(numbers) else streamed_batches(files)[numbers]
-        return read_streamed(files, numbers), batches
+        return align_streamed(files, numbers), batches
 
-    def _training_cells(self) -> Cells:
+    def _training_cells(self) -> AlignedCounts:
         """Return the cells the model was made with, lined up with its vocabulary."""
         if self._adata is None:
             raise ValueError(
@@ -815,9 +815,9 @@ class Model(SetupMixin):
 
     def _read(
         self, adata: AnnData | MuData, vocabulary: pd.Index[str], counted: pd.Index[str]
-    ) -> Cells:
+    ) -> AlignedCounts:
         settings = self._setup_args
-        return read_cells(rna_of(adata, settings), settings, vocabulary, counted)
+        return align_anndata(rna_of(adata, settings), settings, vocabulary, counted)
 
     def _batches(self) -> NDArray[np.int64]:
         """Return the experimental batch of each training cell, as a number."""
@@ -826,7 +826,7 @@ class Model(SetupMixin):
 
     def _query(
         self, adata: AnnData | MuData | None, indices: Sequence[int] | NDArray[Any] | None
-    ) -> tuple[Cells, NDArray[np.int64]]:
+    ) -> tuple[AlignedCounts, NDArray[np.int64]]:
         """Return the cells that a user asks about, and which rows of them."""
         self._require_trained()
         if adata is None:

@@ -7,7 +7,8 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, MuDataCategoricalObsField
 from scvi.model.base import BaseModelClass
 
-from scenc.model._fields import CountsField, MuDataCountsField, gene_names, report_genes
+from scenc.data.counts import gene_names
+from scenc.model._fields import CountsField, MuDataCountsField, report_genes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SetupMixin(BaseModelClass):
-    """The setup verbs: which layer holds the counts, what genes, batches and labels are called."""
+    """The setup methods: where data keep their counts, genes, batches and labels."""
 
     @classmethod
     def setup_anndata(
@@ -29,7 +30,7 @@ class SetupMixin(BaseModelClass):
         gene_ids: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Say where an AnnData keeps its counts, genes, batches and labels, and check them all.
+        """Register where an AnnData keeps its counts, genes, batches and labels, and check these.
 
         Parameters
         ----------
@@ -77,7 +78,7 @@ class SetupMixin(BaseModelClass):
         modalities: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Say where a MuData keeps its counts, genes, batches and labels, and check them all.
+        """Register where a MuData keeps its counts, genes, batches and labels, and check these.
 
         Parameters
         ----------

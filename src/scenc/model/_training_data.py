@@ -13,7 +13,7 @@ import numpy as np
 
 from scenc._distributed import is_first
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, ViewDataset
-from scenc.model._cells import read_streamed, streamed_batches
+from scenc.model._aligned_counts import align_streamed, streamed_batches
 from scenc.model._components import find_components, sample
 from scenc.model._initial import make_tokenizer
 from scenc.model._neighborhoods import find_neighborhoods
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.data import BatchLoader, CellModule, Neighborhoods
-    from scenc.model._cells import Cells
+    from scenc.model._aligned_counts import AlignedCounts
     from scenc.nn import ModelConfig
     from scenc.train import TrainConfig
 
@@ -44,7 +44,7 @@ class CellSplit(NamedTuple):
 class LoadedCells(NamedTuple):
     """Cells in memory, their experimental batches, and which of them are held out."""
 
-    cells: Cells
+    cells: AlignedCounts
     batches: NDArray[np.int64]
     split: CellSplit
 
@@ -94,7 +94,7 @@ def load_cells(files: CellModule) -> LoadedCells:
             UserWarning,
             stacklevel=4,
         )
-    cells = read_streamed(files, np.arange(files.n_obs))
+    cells = align_streamed(files, np.arange(files.n_obs))
     return LoadedCells(cells, streamed_batches(files), _split_of(files))
 
 
@@ -194,7 +194,7 @@ def _neighborhoods(
 
 
 def _views(
-    cells: Cells, known: Neighborhoods | None, model: ModelConfig, config: TrainConfig
+    cells: AlignedCounts, known: Neighborhoods | None, model: ModelConfig, config: TrainConfig
 ) -> ViewDataset:
     """Return pairs of views, what the contrastive objective trains on."""
     # Where masked genes do not enter the loss, none are masked.

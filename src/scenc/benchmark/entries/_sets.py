@@ -1,4 +1,4 @@
-"""What goes in: cells to train on, and cells to judge by."""
+"""The data of a benchmark: cells to train on, and labelled cells to evaluate on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    type Source = AnnData | str | PathLike[str]
+    type AnnDataOrPath = AnnData | str | PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,27 +37,27 @@ class TrainingSet:
         Number of cells, for estimates made before the files are there; else it is counted.
     """
 
-    data: Source | Sequence[Source]
+    data: AnnDataOrPath | Sequence[AnnDataOrPath]
     layer: str | None = None
     batch_key: str | None = None
     gene_ids: str | None = None
     n_cells: int | None = None
 
     @property
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[AnnDataOrPath]:
         """The parts, one or several."""
         several = isinstance(self.data, list | tuple)
         return list(self.data) if several else [self.data]  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Take what a user gives: this, a mapping of its attributes, or just the data."""
+        """Return a set as it is, or make one of a mapping of its attributes or of just the data."""
         return _of(cls, value, "training set")
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """Labelled cells that no encoding has seen, to judge embeddings by.
+    """Labelled cells that no encoding has seen, to evaluate embeddings on.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class EvaluationSet:
         otherwise. Results say where no type reaches it.
     """
 
-    data: Source
+    data: AnnDataOrPath
     label_key: str = "cell_type"
     batch_key: str | None = None
     layer: str | None = None
@@ -89,7 +89,7 @@ class EvaluationSet:
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Take what a user gives: this, a mapping of its attributes, or just the data."""
+        """Return a set as it is, or make one of a mapping of its attributes or of just the data."""
         return _of(cls, value, "evaluation set")
 
 
@@ -105,8 +105,8 @@ def _of[T](cls: type[T], value: Any, what: str) -> T:
     return cls(**arguments)
 
 
-def source_name(source: Source, position: int = 0) -> str:
-    """Return what a part is called in messages and tables: the file's name, not its place."""
+def source_name(source: AnnDataOrPath, position: int = 0) -> str:
+    """Return the name of a part in messages and tables: the file's name without its folder."""
     if isinstance(source, str | PathLike):
         return str(source).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     return f"AnnData {position + 1}"

@@ -1,4 +1,4 @@
-"""Data as jobs see them: counts, gene names, batches and labels, under their fingerprint."""
+"""Data as jobs read them: counts, gene names, batches and labels, under their fingerprint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scenc.benchmark.entries._sets import EvaluationSet, Source, TrainingSet
+    from scenc.benchmark.entries._sets import AnnDataOrPath, EvaluationSet, TrainingSet
     from scenc.data.counts import Csr
 
     type Keep = Callable[[str, AnnData], object]
@@ -32,7 +32,7 @@ BATCH, LABEL = "batch", "label"
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Cells that were read, checked and kept; they themselves are on disk.
+    """Facts about cells that were read, checked and kept on disk.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Prepared:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What there is of what, in numbers."""
+        """Numbers of cells, genes, batches and labels."""
         return {
             "n_cells": self.n_cells,
             "n_genes": self.n_genes,
@@ -79,7 +79,7 @@ def prepare_evaluation(given: EvaluationSet, name: str, keep: Keep) -> Prepared:
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
-        What is wrong, and in which set.
+        The data cannot be used; the message names the set and the reason.
     """
     columns = {LABEL: given.label_key, BATCH: given.batch_key}
     where = f"evaluation set {name!r} ({source_name(given.data)})"
@@ -104,7 +104,7 @@ def not_there(n_cells: int | None) -> Prepared:
     return Prepared("", "", n_cells, None, 0, 0, np.zeros(0, np.int64))
 
 
-def missing_files(sources: Iterable[Source]) -> list[Path]:
+def missing_files(sources: Iterable[AnnDataOrPath]) -> list[Path]:
     """Return the files that are not there."""
     paths = [Path(source) for source in sources if isinstance(source, str | PathLike)]
     return [path for path in paths if not path.is_file()]
@@ -124,7 +124,7 @@ def _kept(adata: AnnData, keep: Keep) -> Prepared:
 
 
 def _read(
-    source: Source,
+    source: AnnDataOrPath,
     layer: str | None,
     gene_ids: str | None,
     columns: dict[str, str | None],
@@ -139,7 +139,7 @@ def _read(
     if layer == "raw" and "raw" not in adata.layers:
         adata, layer = _with_raw(adata), None
     try:
-        genes = inspect_counts(adata, layer, gene_ids).genes
+        _, genes, _ = inspect_counts(adata, layer, gene_ids)
         obs = _columns(adata, columns)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: {error.args[0] if error.args else error}") from error
@@ -147,7 +147,7 @@ def _read(
     return AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=genes.to_numpy(dtype=object)))
 
 
-def _open(source: Source, where: str) -> AnnData:
+def _open(source: AnnDataOrPath, where: str) -> AnnData:
     import anndata
 
     if not isinstance(source, str | PathLike):

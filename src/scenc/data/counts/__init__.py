@@ -1,6 +1,6 @@
 """Rows of raw counts from any matrix, and the checks of counts and gene names."""
 
-from scenc.data.counts._anndata import CheckedCounts, gene_names, inspect_counts
+from scenc.data.counts._anndata import gene_names, inspect_counts
 from scenc.data.counts._check import (
     CountCheck,
     Problems,
@@ -13,7 +13,6 @@ from scenc.data.counts._recover import recover_counts
 from scenc.data.counts._rows import CountRows, Csr, open_rows
 
 __all__ = [
-    "CheckedCounts",
     "CountCheck",
     "CountRows",
     "Csr",

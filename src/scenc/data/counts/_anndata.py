@@ -1,8 +1,7 @@
-"""Counts and gene names of an AnnData, found and checked."""
+"""Read and check the counts and gene names of an AnnData."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scenc.data.counts._check import Problems, check_names, check_values
@@ -10,34 +9,16 @@ from scenc.data.counts._rows import open_rows
 from scenc.io._frames import read_column
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
 
+    from scenc.data.counts._check import CountCheck
     from scenc.data.counts._rows import CountRows
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedCounts:
-    """Counts of an AnnData that can be used.
-
-    Attributes
-    ----------
-    rows
-        The counts, cells x genes.
-    genes
-        Names of the genes, none empty and no two the same.
-    n_genes
-        Number of non-zero genes of each cell, shape ``(n_cells,)``.
-    """
-
-    rows: CountRows
-    genes: pd.Index[str]
-    n_genes: NDArray[np.int64]
-
-
-def inspect_counts(adata: AnnData, layer: str | None, gene_ids: str | None) -> CheckedCounts:
+def inspect_counts(
+    adata: AnnData, layer: str | None, gene_ids: str | None
+) -> tuple[CountRows, pd.Index[str], CountCheck]:
     """Find the counts of an AnnData and check them in full.
 
     Values that are not integers and cells of the same name are warned of.
@@ -51,6 +32,10 @@ def inspect_counts(adata: AnnData, layer: str | None, gene_ids: str | None) -> C
     gene_ids
         Column of var that holds the gene identifiers; ``None``: var_names.
 
+    Returns
+    -------
+    The counts, the names of their genes, and the result of the check.
+
     Raises
     ------
     KeyError
@@ -61,16 +46,17 @@ def inspect_counts(adata: AnnData, layer: str | None, gene_ids: str | None) -> C
     TypeError
         The matrix is of a kind that cannot be read by row.
     """
-    problems = Problems()
     genes = gene_names(adata, gene_ids)
     matrix, where = _choose_matrix(adata, layer)
     if adata.n_obs == 0:
-        problems.error("adata has no cells.")
+        raise ValueError("adata has no cells.")
+    problems = Problems()
     rows = open_rows(matrix, where)
     check = check_values(rows, adata.obs_names, genes, where, problems)
     if not adata.obs_names.is_unique:
-        problems.remark("adata.obs_names are not unique.")
-    return CheckedCounts(rows, genes, check.n_genes)
+        problems.remarks.append("adata.obs_names are not unique.")
+    problems.report()
+    return rows, genes, check
 
 
 def gene_names(adata: AnnData, gene_ids: str | None) -> pd.Index[str]:
@@ -84,11 +70,14 @@ def gene_names(adata: AnnData, gene_ids: str | None) -> pd.Index[str]:
         An identifier is empty or stands twice; the message names it.
     """
     where = "adata.var_names" if gene_ids is None else f"adata.var[{gene_ids!r}]"
-    return check_names(read_column(adata.var, gene_ids, "adata.var"), where, Problems())
+    problems = Problems()
+    names = check_names(read_column(adata.var, gene_ids, "adata.var"), where, problems)
+    problems.report()
+    return names
 
 
 def _choose_matrix(adata: AnnData, layer: str | None) -> tuple[Any, str]:
-    """Return the matrix with the counts, and what it is called in messages."""
+    """Return the matrix with the counts, and its name in messages."""
     if layer is None:
         if adata.X is None:
             raise ValueError("adata.X is empty: name the layer that holds the counts (layer=...).")

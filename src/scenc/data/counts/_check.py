@@ -28,38 +28,25 @@ _LEAST_SHARED = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """Errors and warnings of a check: raised as they come, or collected to be listed together.
+    """Problems of data: all of them are collected before they are raised or listed.
 
     Attributes
     ----------
-    collect
-        Whether to collect them.
-    errors, remarks
-        The collected texts: reasons why data cannot be used, and warnings.
+    errors
+        Reasons why the data cannot be used.
+    remarks
+        What to warn of.
     """
 
-    collect: bool = False
     errors: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def error(self, text: str) -> None:
-        """Raise or collect an error.
-
-        Raises
-        ------
-        ValueError
-            With this text, if errors are not collected.
-        """
-        if not self.collect:
-            raise ValueError(text)
-        self.errors.append(text)
-
-    def remark(self, text: str) -> None:
-        """Warn, or collect a warning."""
-        if self.collect:
-            self.remarks.append(text)
-        else:
-            warnings.warn(text, UserWarning, stacklevel=4)
+    def report(self) -> None:
+        """Raise the errors as one `ValueError`, or else warn of the remarks."""
+        if self.errors:
+            raise ValueError(" ".join(self.errors))
+        for remark in self.remarks:
+            warnings.warn(remark, UserWarning, stacklevel=3)
 
     @contextmanager
     def collected(self, path: str = "") -> Iterator[None]:
@@ -105,7 +92,7 @@ class CountCheck:
 def check_counts(
     rows: CountRows, cell_names: pd.Index[Any], gene_names: pd.Index[Any], where: str
 ) -> CountCheck:
-    """Look at every value of a count matrix.
+    """Check every value of a count matrix.
 
     Parameters
     ----------
@@ -114,7 +101,7 @@ def check_counts(
     cell_names, gene_names
         Names for error messages.
     where
-        What the matrix is called in error messages, e.g. ``adata.layers['counts']``.
+        Name of the matrix in error messages, e.g. ``adata.layers['counts']``.
 
     Returns
     -------
@@ -178,14 +165,14 @@ def check_values(
     cell, gene, value = check.first_fractional
     first = f"first: {value:.4g} at cell {cell!r}, gene {gene!r}"
     if check.looks_log_normalized:
-        problems.error(
+        problems.errors.append(
             f"{where} looks log-normalised: {check.n_fractional} of {check.n_values} values are "
             f"fractions and none is above {check.maximum:.3g} ({first}). scenc needs raw counts: "
             "pass the layer that holds them (layer='counts'), use adata.raw.to_adata(), or try "
             "scenc.data.recover_counts."
         )
     else:
-        problems.remark(
+        problems.remarks.append(
             f"{where} holds {check.n_fractional} values that are not integers ({first}); scenc "
             "expects raw counts and takes these as they are."
         )
@@ -193,31 +180,21 @@ def check_values(
 
 
 def check_names(values: pd.Series[Any], where: str, problems: Problems) -> pd.Index[str]:
-    """Return genes' names as text; each gene must have one, and no two the same.
+    """Return genes' names as text; every gene must have one, and no two the same.
 
-    Parameters
-    ----------
-    values
-        The names, from the index or a column of var.
-    where
-        What that is called in messages, such as ``"adata.var_names"``.
-    problems
-        Is told of genes without a name, and of names that several genes have.
-
-    Returns
-    -------
-    The names, ``""`` where there is none.
+    `where` is the name of the values in messages, such as ``"adata.var_names"``. Genes without a
+    name are ``""``.
     """
     empty = (values.isna() | (values.astype(str) == "")).to_numpy()
     if empty.any():
-        problems.error(
+        problems.errors.append(
             f"{where} has {empty.sum()} empty entries, the first at position {empty.argmax()}. "
             "Every gene needs an identifier; drop those columns first."
         )
     names = pd.Index(values.astype(object).where(~empty, "").astype(str))
     repeated = names[names.duplicated() & ~empty].unique()
     if len(repeated):
-        problems.error(
+        problems.errors.append(
             f"{where} names {len(repeated)} genes more than once, for example "
             f"{', '.join(repeated[:5])}. Merge or drop them, or call adata.var_names_make_unique()."
         )
@@ -225,7 +202,7 @@ def check_names(values: pd.Series[Any], where: str, problems: Problems) -> pd.In
 
 
 def describe_low_coverage(match: GeneMatch) -> str | None:
-    """Say that data share too few genes with a vocabulary to be used, or return None."""
+    """Return why data share too few genes with a vocabulary to be used, or None if enough."""
     n_query, n_vocabulary = len(match.query), len(match.vocabulary)
     if match.n_matched / max(1, min(n_query, n_vocabulary)) >= _LEAST_SHARED:
         return None

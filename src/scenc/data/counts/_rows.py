@@ -104,7 +104,7 @@ def open_rows(matrix: Any, where: str = "X") -> CountRows:
     matrix
         scipy CSR/CSC matrix or array, numpy array, or a backed AnnData's X or layer.
     where
-        What the matrix is called in error messages.
+        Name of the matrix in error messages.
 
     Raises
     ------

@@ -150,17 +150,19 @@ class CellFiles(CellModule):
         require_sizes(batch_size, chunk_size, buffer_size, validation_size, test_size)
         column = None if split_by in ("cell", "file") else split_by
         keys = list(dict.fromkeys(k for k in (batch_key, labels_key, column) if k is not None))
-        self._sources = [
+        self._scanned = [
             scan_file(path, layer_of(layer, path), gene_ids, keys, lists(only), thorough(check))
             for path in tqdm(self.paths, "looking into files", unit="file", disable=not progress)
         ]
-        self._n_cells = np.array([source.n_cells for source in self._sources])
+        self._n_cells = np.array([file.n_cells for file in self._scanned])
         self.use_vocabulary(self._choose_vocabulary(genes))
         self._columns = {
-            key: union_categoricals([s.columns[key] for s in self._sources], sort_categories=True)
+            key: union_categoricals(
+                [file.columns[key] for file in self._scanned], sort_categories=True
+            )
             for key in keys
         }
-        used = np.concatenate([source.used & source.filled for source in self._sources])
+        used = np.concatenate([file.used & file.filled for file in self._scanned])
         groups = None if split_by == "cell" else self._groups(column)
         self.roles = split_cells(used, groups, validation_size, test_size, seed)
         owners = np.repeat(np.arange(len(self.paths)), self._n_cells)
@@ -185,9 +187,9 @@ class CellFiles(CellModule):
             A file cannot be used, or shares too few genes.
         """
         vocabulary = pd.Index(genes).astype(str)
-        matches = match_all([source.genes for source in self._sources], vocabulary)
+        matches = match_all([file.genes for file in self._scanned], vocabulary)
         self.report = FilesReport(
-            [source.check(matched) for source, matched in zip(self._sources, matches, strict=True)],
+            [file.check(matched) for file, matched in zip(self._scanned, matches, strict=True)],
             len(vocabulary),
         )
         if not self.report.ok:
@@ -195,10 +197,10 @@ class CellFiles(CellModule):
         self.vocabulary = vocabulary
         self.matches = matches
         maps = [
-            map_genes(source.genes, matched, counted)
-            for source, matched in zip(self._sources, matches, strict=True)
+            map_genes(file.genes, matched, counted)
+            for file, matched in zip(self._scanned, matches, strict=True)
         ]
-        rows = [source.rows for source in self._sources if source.rows is not None]
+        rows = [file.rows for file in self._scanned if file.rows is not None]
         self._reader = FileReader(rows, maps)
 
     @property
@@ -216,7 +218,7 @@ class CellFiles(CellModule):
         if not isinstance(genes, str):
             return pd.Index(list(genes))
         choose(genes, ("union", "intersection"), "genes (unless it is a list)")
-        lists = [source.genes for source in self._sources if not source.problems.errors]
+        lists = [file.genes for file in self._scanned if not file.problems.errors]
         vocabulary = build_vocabulary(lists, cast("Any", genes))
         if lists and not len(vocabulary):
             raise ValueError("No gene is in all files. Use genes='union', or a list of genes.")

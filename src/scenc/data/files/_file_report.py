@@ -1,4 +1,4 @@
-"""What a look at every file found, all of it at once."""
+"""Report of the checks of all files of a training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """What was found in one file of cells.
+    """Result of the checks of one file of cells.
 
     Attributes
     ----------
@@ -28,11 +28,11 @@ class FileCheck:
     n_matched
         Number of its genes that are in the vocabulary.
     counts
-        Where its counts are and how they are stored, such as ``"raw/X (csr)"``.
+        Matrix that holds its counts and how it is stored, such as ``"raw/X (csr)"``.
     problems
-        What keeps it from being used.
+        Reasons why it cannot be used.
     remarks
-        What else to know.
+        Other things to know.
     """
 
     path: str
@@ -47,7 +47,7 @@ class FileCheck:
 
 @dataclass(frozen=True, repr=False)
 class FilesReport(Printed):
-    """What was found in all files; printing it shows every problem of every file.
+    """Result of the checks of all files; printing it shows every problem of every file.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class CellFilesError(ValueError):
     Parameters
     ----------
     report
-        What was found.
+        Result of the checks.
 
     Attributes
     ----------

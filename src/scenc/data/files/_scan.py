@@ -1,4 +1,4 @@
-"""One file of cells, looked through before its counts are needed."""
+"""Check one file of cells before it is trained on, and read its gene names and groups."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from scenc.data.counts import Csr
     from scenc.genes import GeneMatch
 
-# Rows a block, and number of blocks where not all are looked at.
+# Rows per block, and number of blocks of a sample.
 _BLOCK, _N_BLOCKS = 1024, 8
 
 
 @dataclass
 class ScannedFile:
-    """A file of cells.
+    """Names, groups and problems of a file of cells.
 
     Attributes
     ----------
@@ -43,17 +43,17 @@ class ScannedFile:
     rows
         Its counts; ``None`` where they cannot be found.
     counts
-        Which matrix they are and how it is stored, such as ``"raw/X (csr)"``.
+        Matrix that holds the counts and how it is stored, such as ``"raw/X (csr)"``.
     genes
         Names of its genes.
     columns
         The columns of obs that were asked for.
     used
-        Which cells are not left out, shape ``(n_cells,)``.
+        True for cells that are not left out, shape ``(n_cells,)``.
     filled
-        Which cells have counts, as far as is known, shape ``(n_cells,)``.
+        True for cells with counts, as far as is known, shape ``(n_cells,)``.
     problems
-        What keeps it from being used, and remarks.
+        Reasons why the file cannot be used, and remarks.
     """
 
     path: str
@@ -63,7 +63,7 @@ class ScannedFile:
     columns: dict[str, pd.Categorical] = field(default_factory=dict)
     used: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     filled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    problems: Problems = field(default_factory=lambda: Problems(collect=True))
+    problems: Problems = field(default_factory=Problems)
 
     @property
     def n_cells(self) -> int:
@@ -109,7 +109,7 @@ def scan_file(
     path
         The file.
     layer
-        Which matrix; `scenc.io._locate_counts.find_counts` says how it is named.
+        Matrix to use, named as in `scenc.io._locate_counts.find_counts`.
     gene_ids
         Column of var with the genes' names; ``None``: its index.
     columns
@@ -117,7 +117,7 @@ def scan_file(
     only
         Columns of obs and the values whose cells are used, where a file has the column.
     everything
-        Whether to look at every value, or at some of all over the file.
+        Whether to check every value, or a sample from all over the file.
     """
     file = ScannedFile(path)
     problems = file.problems
@@ -139,7 +139,7 @@ def _read_genes(file: ScannedFile, var: Any, matrix: CountMatrix, gene_ids: str 
     name = matrix.var.replace("/", ".")
     values = read_column(var, gene_ids, name)
     if len(values) != matrix.shape[1]:
-        file.problems.error(
+        file.problems.errors.append(
             f"{matrix.key} has {matrix.shape[1]} genes, {matrix.var} has {len(values)}"
         )
         return
@@ -156,10 +156,10 @@ def _read_cells(
 ) -> None:
     n_cells = count_rows(obs)
     if n_cells != matrix.shape[0]:
-        file.problems.error(f"{matrix.key} has {matrix.shape[0]} cells, obs has {n_cells}")
+        file.problems.errors.append(f"{matrix.key} has {matrix.shape[0]} cells, obs has {n_cells}")
         return
     if not n_cells:
-        file.problems.error("it has no cells")
+        file.problems.errors.append("it has no cells.")
         return
     file.used, file.filled = np.ones(n_cells, bool), np.ones(n_cells, bool)
     for column in columns:
@@ -170,16 +170,18 @@ def _read_cells(
             file.used &= read_column(obs, column, "obs").isin(wanted).to_numpy()
     n_out = n_cells - int(file.used.sum())
     if n_out:
-        file.problems.remark(f"{n_out:,} cells are left out by {', '.join(map(repr, only))}")
+        file.problems.remarks.append(
+            f"{n_out:,} cells are left out by {', '.join(map(repr, only))}"
+        )
 
 
 def _check_values(file: ScannedFile, everything: bool) -> None:
-    """Look at the values, and note which cells have none."""
+    """Check the values, and mark cells without any."""
     assert file.rows is not None
     blocks = _Blocks(file.rows, everything)
     check = check_values(blocks, pd.RangeIndex(file.n_cells), file.genes, "it", file.problems)
     if blocks.n_double:
-        file.problems.error(
+        file.problems.errors.append(
             f"{blocks.n_double} values stand beside another of the same cell and gene; "
             "add them up (adata.X.sum_duplicates()) and write the file again"
         )
@@ -188,7 +190,7 @@ def _check_values(file: ScannedFile, everything: bool) -> None:
         file.filled = n_values > 0
     n_empty = int((file.used & ~file.filled).sum())
     if n_empty:
-        file.problems.remark(f"{n_empty:,} cells without counts are left out of training")
+        file.problems.remarks.append(f"{n_empty:,} cells without counts are left out of training")
 
 
 class _Blocks(CountRows):

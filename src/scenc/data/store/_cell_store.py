@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
 from pandas.api.types import union_categoricals
 
 from scenc.data.files import map_genes
@@ -15,6 +14,7 @@ from scenc.data.store._annbatch import StoreReader, annbatch
 from scenc.data.store._build import CARD, FORMAT, PATH, ROW, VERSION
 from scenc.data.tokens import Tokenizer
 from scenc.genes import match
+from scenc.io._frames import read_column, read_groups
 
 if TYPE_CHECKING:
     import os
@@ -153,11 +153,11 @@ class CellStore(CellModule):
         -------
         The columns ``src_path`` and ``src_row``.
         """
-        rows = np.concatenate([read_elem(group["obs"][ROW]) for group in self._groups])
+        rows = np.concatenate([read_column(group["obs"], ROW, "obs") for group in self._groups])
         return pd.DataFrame({PATH: self._read_column(PATH)[cells], ROW: rows[cells]})
 
     def _read_column(self, key: str) -> pd.Categorical:
-        columns = [pd.Categorical(read_elem(group["obs"][key])) for group in self._groups]
+        columns = [read_groups(group["obs"], key, "obs") for group in self._groups]
         return union_categoricals(columns, sort_categories=True)
 
 

@@ -1,3 +1,5 @@
+"""Counts of cells whose genes are lined up with a model's vocabulary."""
+
 from __future__ import annotations
 
 import logging
@@ -27,7 +29,7 @@ _WARN_COVERAGE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class AlignedCounts:
     """Counts of some cells, lined up with a model's vocabulary.
 
     Attributes
@@ -35,13 +37,13 @@ class Cells:
     rows
         The counts.
     gene_map
-        Vocabulary index of each column, or what else it is (`scenc.data.Tokenizer`).
+        Vocabulary index of each column, `scenc.data.COUNTED` or `scenc.data.UNKNOWN`.
     n_genes
         Number of non-zero genes of each cell, in the vocabulary or not, ``(n_cells,)``.
     names
         Cell names, ``(n_cells,)``.
     match
-        How the genes were matched.
+        The match of the data's genes with the vocabulary.
     """
 
     rows: CountRows
@@ -55,15 +57,15 @@ class Cells:
         """Number of cells."""
         return self.rows.shape[0]
 
-    def with_genes(self, kept: NDArray[np.bool_], others: int) -> Cells:
+    def with_genes(self, kept: NDArray[np.bool_], others: int) -> AlignedCounts:
         """Line the counts up with some of the vocabulary's genes.
 
         Parameters
         ----------
         kept
-            Which genes of the vocabulary stay, shape ``(n_vocabulary,)``.
+            True for the genes of the vocabulary that stay, shape ``(n_vocabulary,)``.
         others
-            What the others become: `scenc.data.UNKNOWN` or `scenc.data.COUNTED`.
+            Value of the gene map for the others: `scenc.data.UNKNOWN` or `scenc.data.COUNTED`.
         """
         place = np.where(kept, np.cumsum(kept) - 1, others)
         known = self.gene_map >= 0
@@ -88,12 +90,12 @@ def rna_of(data: AnnData | MuData, setup_args: dict[str, Any]) -> AnnData:
     return data.mod[modality]
 
 
-def read_cells(
+def align_anndata(
     adata: AnnData,
     setup_args: dict[str, Any],
     vocabulary: pd.Index[str],
     counted: pd.Index[str],
-) -> Cells:
+) -> AlignedCounts:
     """Open an AnnData's counts and line its genes up with a vocabulary, by name.
 
     Parameters
@@ -101,11 +103,11 @@ def read_cells(
     adata
         The data.
     setup_args
-        What `setup_anndata` or `setup_mudata` was called with.
+        Arguments of `setup_anndata` or `setup_mudata`.
     vocabulary
         The model's genes.
     counted
-        Further genes, which count for a cell's depth only.
+        Genes outside the vocabulary whose counts belong to the library size.
 
     Raises
     ------
@@ -113,14 +115,14 @@ def read_cells(
         The counts are unusable, or too few genes are in the vocabulary.
     """
     layer = setup_args.get("layer", setup_args.get("rna_layer"))
-    counts = inspect_counts(adata, layer, setup_args.get("gene_ids"))
-    matched = match(counts.genes, vocabulary)
+    rows, genes, check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
+    matched = match(genes, vocabulary)
     check_coverage(matched)
-    gene_map = map_genes(counts.genes, matched, counted)
-    return Cells(counts.rows, gene_map, counts.n_genes, adata.obs_names, matched)
+    gene_map = map_genes(genes, matched, counted)
+    return AlignedCounts(rows, gene_map, check.n_genes, adata.obs_names, matched)
 
 
-def read_streamed(datamodule: CellModule, cells: NDArray[np.int64]) -> Cells:
+def align_streamed(datamodule: CellModule, cells: NDArray[np.int64]) -> AlignedCounts:
     """Read cells of many files into memory, lined up with the datamodule's vocabulary.
 
     Parameters
@@ -133,7 +135,7 @@ def read_streamed(datamodule: CellModule, cells: NDArray[np.int64]) -> Cells:
     counts = datamodule.counts(cells)
     # The last column stands for all other genes that count.
     gene_map = np.append(np.arange(datamodule.n_vars), COUNTED)
-    return Cells(
+    return AlignedCounts(
         rows=open_rows(counts),
         gene_map=gene_map,
         n_genes=np.diff(counts.indptr).astype(np.int64),
