@@ -8,7 +8,7 @@ import pytest
 import zarr
 from anndata.io import write_elem
 
-from scenc.io._frames import column_names, count_rows, read_column, read_groups
+from scenc.io import column_names, count_rows, read_column, read_groups
 
 # anndata says so of files of old versions.
 pytestmark = pytest.mark.filterwarnings("ignore:.*was written without encoding metadata")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scenc.io._locate_counts import find_counts, odd_value, opened
+from scenc.io import find_counts, odd_value, opened
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def check(
 
     vocabulary = None
     if model is not None:
-        from scenc.io._model_files import read_vocabulary
+        from scenc.io import read_vocabulary
 
         vocabulary = read_vocabulary(model)
     names = genes.read_gene_names(data, gene_ids)

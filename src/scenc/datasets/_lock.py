@@ -8,7 +8,7 @@ import threading
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from scenc.io._atomic import atomic_path
+from scenc.io import atomic_path
 
 if TYPE_CHECKING:
     from pathlib import Path

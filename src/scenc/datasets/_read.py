@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scenc.io._frames import count_rows, read_column
-from scenc.io._locate_counts import find_counts, opened
+from scenc.io import count_rows, find_counts, opened, read_column
 
 if TYPE_CHECKING:
     import os

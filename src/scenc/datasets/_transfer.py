@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from scenc.datasets._http import BLOCK, Stopped, TransientError
-from scenc.io._locate_counts import opened
+from scenc.io import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

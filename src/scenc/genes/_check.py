@@ -128,7 +128,7 @@ def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
 
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an .h5ad file, nor a .txt file with one gene per line.")
-    from scenc.io._frames import column_names, read_column
+    from scenc.io import column_names, read_column
 
     with h5py.File(path, "r") as file:
         if "var" not in file:

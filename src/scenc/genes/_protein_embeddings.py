@@ -11,7 +11,7 @@ import numpy as np
 from scenc.genes._alignment import AlignedEmbeddings, EmbeddingCoverage, align_vectors, find_vectors
 from scenc.genes._identifiers import as_names, identify
 from scenc.genes._readers import FORMAT, RawVectors, from_anndata, read_vectors
-from scenc.io._atomic import atomic_path
+from scenc.io import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

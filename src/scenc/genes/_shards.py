@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scenc.io._atomic import atomic_path
+from scenc.io import atomic_path
 
 if TYPE_CHECKING:
     from pathlib import Path

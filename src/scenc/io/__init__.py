@@ -1,4 +1,46 @@
 """Files: written whole or not at all, where they keep counts, columns of obs and var, saved models.
 
-Importing it is light: no PyTorch.
+Importing it is light: h5py, zarr, safetensors and PyTorch are loaded where they are used.
 """
+
+from scenc.io._atomic import atomic_folder, atomic_path
+from scenc.io._frames import column_names, count_rows, read_column, read_groups
+from scenc.io._locate_counts import (
+    CountMatrix,
+    find_counts,
+    flag_fractions,
+    flag_unusable,
+    odd_value,
+    open_file,
+    opened,
+)
+from scenc.io._model_files import (
+    ModelFileError,
+    read_card,
+    read_shapes,
+    read_vocabulary,
+    read_weights,
+    write_model,
+)
+
+__all__ = [
+    "CountMatrix",
+    "ModelFileError",
+    "atomic_folder",
+    "atomic_path",
+    "column_names",
+    "count_rows",
+    "find_counts",
+    "flag_fractions",
+    "flag_unusable",
+    "odd_value",
+    "open_file",
+    "opened",
+    "read_card",
+    "read_column",
+    "read_groups",
+    "read_shapes",
+    "read_vocabulary",
+    "read_weights",
+    "write_model",
+]

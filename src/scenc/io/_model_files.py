@@ -6,8 +6,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-
 from scenc.io._atomic import atomic_folder
 
 if TYPE_CHECKING:
@@ -109,6 +107,8 @@ def read_vocabulary(path: Path) -> list[str]:
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Read the shapes of a model's weights without reading the weights."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path / _WEIGHTS, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

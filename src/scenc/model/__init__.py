@@ -1,6 +1,6 @@
 """The model class."""
 
-from scenc.io._model_files import ModelFileError
+from scenc.io import ModelFileError
 from scenc.model._model import Model
 from scenc.model._presets import OBJECTIVES, PRESETS, Preset, get_preset
 

@@ -14,8 +14,7 @@ from anndata import AnnData
 from anndata.io import read_elem
 from tqdm.auto import tqdm
 
-from scenc.io._atomic import atomic_folder, atomic_path
-from scenc.io._locate_counts import opened
+from scenc.io import atomic_folder, atomic_path, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

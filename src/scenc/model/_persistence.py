@@ -11,7 +11,7 @@ import torch
 
 from scenc import __version__
 from scenc._arguments import choose
-from scenc.io._model_files import ModelFileError, read_card, read_shapes, read_weights, write_model
+from scenc.io import ModelFileError, read_card, read_shapes, read_weights, write_model
 from scenc.model._presets import get_preset
 from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
 from scenc.train import TrainConfig

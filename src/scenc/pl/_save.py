@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
 from scenc._arguments import choose
-from scenc.io._atomic import atomic_path
+from scenc.io import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

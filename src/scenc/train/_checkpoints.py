@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from scenc.io._atomic import atomic_path
+from scenc.io import atomic_path
 
 if TYPE_CHECKING:
     import os

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from scenc.data.files import _file_rows
 from scenc.data.files._file_rows import FileRows, rows_of_columns, runs
-from scenc.io._locate_counts import find_counts, opened
+from scenc.io import find_counts, opened
 
 
 def open_counts(path, layer=None):

@@ -95,8 +95,7 @@ class Encoding:
         TypeError, ValueError
             An argument is unknown or out of range; the message names it.
         """
-        from scenc.model import Model
-        from scenc.model._presets import get_preset
+        from scenc.model import Model, get_preset
         from scenc.nn import ModelConfig
         from scenc.train import TrainConfig
 

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from scenc._arguments import choose
 from scenc.benchmark.entries._fingerprint import counts_fingerprint, digest, groups_fingerprint
 from scenc.benchmark.entries._sets import source_name
-from scenc.io._frames import read_groups
+from scenc.io import read_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from scenc.benchmark.entries._fingerprint import FORMAT
-from scenc.io._atomic import atomic_folder, atomic_path
+from scenc.io import atomic_folder, atomic_path
 
 if TYPE_CHECKING:
     import os

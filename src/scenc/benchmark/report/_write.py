@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scenc.io._atomic import atomic_path
+from scenc.io import atomic_path
 from scenc.results import Results
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scenc.data.counts._check import Problems, check_names, check_values
 from scenc.data.counts._rows import open_rows
-from scenc.io._frames import read_column
+from scenc.io import read_column
 
 if TYPE_CHECKING:
     import pandas as pd

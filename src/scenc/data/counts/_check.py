@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scenc.io._locate_counts import flag_fractions, flag_unusable
+from scenc.io import flag_fractions, flag_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,13 +13,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from scenc.data.counts import CountRows
-from scenc.io._locate_counts import open_file
+from scenc.io import open_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.data.counts import Csr
-    from scenc.io._locate_counts import CountMatrix
+    from scenc.io import CountMatrix
 
 # Rows that are wanted and lie no further apart are read in one go, with those in between.
 GAP = 8

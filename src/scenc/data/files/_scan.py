@@ -17,8 +17,7 @@ from scenc.data.counts import (
 )
 from scenc.data.files._file_report import FileCheck
 from scenc.data.files._file_rows import FileRows
-from scenc.io._frames import count_rows, read_column, read_groups
-from scenc.io._locate_counts import CountMatrix, find_counts, opened
+from scenc.io import CountMatrix, count_rows, find_counts, opened, read_column, read_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

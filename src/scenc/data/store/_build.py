@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from scenc.data.files import CellFiles
 from scenc.data.loading import SPLITS, FileOrder, ShuffledOrder
 from scenc.data.store._annbatch import annbatch, quiet
-from scenc.io._atomic import atomic_folder
+from scenc.io import atomic_folder
 
 if TYPE_CHECKING:
     import os

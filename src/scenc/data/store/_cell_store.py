@@ -14,7 +14,7 @@ from scenc.data.store._annbatch import StoreReader, annbatch
 from scenc.data.store._build import CARD, FORMAT, PATH, ROW, VERSION
 from scenc.data.tokens import Tokenizer
 from scenc.genes import match
-from scenc.io._frames import read_column, read_groups
+from scenc.io import read_column, read_groups
 
 if TYPE_CHECKING:
     import os
