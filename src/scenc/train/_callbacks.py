@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from torch.optim import Optimizer
 
+# Optimizer steps between readings of the losses, by the device they are on.
+_STEPS_PER_READ = {"cpu": 1, "cuda": 50}
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -65,9 +68,9 @@ def _validation_names(plan: LightningModule) -> tuple[str, ...]:
 class Curves(Callback):
     """Record the loss by optimizer step, and stop when it is not finite.
 
-    On a GPU losses are read every 50 steps: reading one waits until the GPU has finished the step,
-    and the next could not be queued meanwhile. A loss that is not finite is found that much later;
-    `BestWeights` are not touched by it.
+    On a GPU losses are read every 50 steps, and before a validation or a checkpoint: reading one
+    waits until the GPU has finished the step, and the next could not be queued meanwhile. A loss
+    that is not finite is found that much later; neither `BestWeights` nor checkpoints are touched.
 
     Parameters
     ----------
@@ -100,8 +103,8 @@ class Curves(Callback):
         self._seen_step = trainer.global_step
         self._pending.append(torch.stack(self._micro).mean())
         self._micro = []
-        every = 1 if pl_module.device.type == "cpu" else 50
-        if len(self._pending) >= every:
+        device = pl_module.device.type
+        if len(self._pending) >= _STEPS_PER_READ.get(device, _STEPS_PER_READ["cuda"]):
             self._read()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -24,6 +24,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from scenc.io._atomic import atomic_path
+from scenc.train._callbacks import NonFiniteLossError
 
 if TYPE_CHECKING:
     import os
@@ -170,6 +171,8 @@ class Checkpoints(Callback):
                     trainer.save_checkpoint(draft)
             else:
                 trainer.save_checkpoint(self.path)  # rank 0 writes; all take part
+        except NonFiniteLossError:
+            raise  # met by `Curves`, which reads the last losses for the checkpoint
         except (OSError, RuntimeError) as error:
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             kept = f"that of step {self._saved_at} is intact" if self.path.is_file() else "none yet"
