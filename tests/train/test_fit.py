@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, Tokenizer, open_rows
 from scenc.nn import CellTransformer, ModelConfig
@@ -37,7 +38,7 @@ class Task:
         chosen = {"max_epochs": 2, "warmup_steps": 0, "batch_size": batch_size}
         how = {
             name: settings.pop(name)
-            for name in ("first_step", "precision", "early_stopping")
+            for name in ("first_step", "precision", "early_stopping", "strategy")
             if name in settings
         }
         return fit(
@@ -358,6 +359,18 @@ def test_half_precision_runs_on_the_cpu(make_task):
 def test_automatic_precision(monkeypatch, precision, accelerator, cuda, resolved):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert _resolve_precision(precision, accelerator) == resolved
+
+
+def test_the_network_goes_back_to_the_device_it_was_trained_on(task):
+    class MovedAway(SingleDeviceStrategy):
+        """Stands for a GPU: where the network is after the training is not where this was."""
+
+        def teardown(self):
+            super().teardown()
+            self._root_device = torch.device("meta")
+
+    assert task.run(strategy=MovedAway(device="cpu")).n_steps == 12
+    assert task.network.device.type == "meta"
 
 
 def test_progress_is_shown_by_step(task, capfd):

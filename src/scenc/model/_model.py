@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from lightning.pytorch import Callback
     from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.strategies import Strategy
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -267,7 +268,7 @@ class Model(SetupMixin):
         accelerator: str = "auto",
         devices: int | str | list[int] = 1,
         num_nodes: int = 1,
-        strategy: str = "auto",
+        strategy: str | Strategy = "auto",
         num_workers: int = 0,
         callbacks: Sequence[Callback] = (),
         enable_progress_bar: bool = True,
@@ -281,7 +282,8 @@ class Model(SetupMixin):
         """Train on the data the model was made with; call again to train on.
 
         A share of the cells is held out to choose the best weights (`TrainConfig`); these are in
-        place at the end. Cells without counts are left out. Training with the same seed, data and
+        place at the end, and the model stays on the device that it was trained on. Cells without
+        counts are left out. Training with the same seed, data and
         settings gives the same weights on the same kind of machine.
 
         Parameters

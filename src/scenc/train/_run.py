@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.strategies import Strategy
 
     from scenc.nn import CellTransformer
     from scenc.train._callbacks import Curve
@@ -38,7 +39,7 @@ def fit(
     accelerator: str = "auto",
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
-    strategy: str = "auto",
+    strategy: str | Strategy = "auto",
     early_stopping: bool = True,
     callbacks: Sequence[pl.Callback] = (),
     checkpoints: Checkpoints | None = None,
@@ -46,6 +47,8 @@ def fit(
     progress_bar: bool = True,
 ) -> Curve:
     """Train a network in place; it ends with the weights of its best validation.
+
+    It stays on the device that it was trained on.
 
     Parameters
     ----------
@@ -138,6 +141,8 @@ def fit(
             if failed or best.has_validated:
                 best.restore(network)
             network.eval()
+            # Lightning leaves it on the CPU.
+            network.to(trainer.strategy.root_device)
     return curves.result(trainer.global_step)
 
 
