@@ -373,6 +373,21 @@ def test_the_network_goes_back_to_the_device_it_was_trained_on(task):
     assert task.network.device.type == "meta"
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_cudnn_attention_is_off_while_training_only(task, enabled):
+    seen = []
+    note = AtBatch(3, lambda _: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(enabled)
+    try:
+        with pytest.raises(NonFiniteLossError):
+            task.run(callbacks=[note, AtBatch(5, poison)])
+        assert torch.backends.cuda.cudnn_sdp_enabled() == enabled
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+    assert seen == [False]
+
+
 def test_progress_is_shown_by_step(task, capfd):
     fit(
         task.network,

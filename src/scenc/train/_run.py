@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
+from scenc._torch_settings import without_cudnn_attention
 from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, TrainingBar
 from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
 
@@ -95,7 +96,11 @@ def fit(
     by_step = config.validate_every is not None
     network.train()
     one_process = devices == 1 and num_nodes == 1
-    with _quiet_lightning(one_process), torch.random.fork_rng(range(torch.cuda.device_count())):
+    with (
+        _quiet_lightning(one_process),
+        without_cudnn_attention(),
+        torch.random.fork_rng(range(torch.cuda.device_count())),
+    ):
         torch.manual_seed(seed)
         trainer = pl.Trainer(
             accelerator=accelerator,
