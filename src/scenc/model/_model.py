@@ -408,7 +408,9 @@ class Model(SetupMixin):
         else:
             files = line_up(files, self.vocabulary, self.counted)
             if self.config.objective == "masked":
-                return stream_batches(files, self.config, config, self._n_epochs)
+                return stream_batches(
+                    files, self.config, config, self._n_epochs, pin_memory=pin_memory
+                )
             loaded = load_cells(files)
         return make_batches(
             loaded,
@@ -710,6 +712,7 @@ class Model(SetupMixin):
         cells.tokenizer = make_tokenizer(self.config)
         cells.batch_size = batch_size or _BATCH_SIZE
         cells.seed = self.config.seed
+        cells.pin_memory = self.module.device.type == "cuda"
         return embed_files(
             self.module,
             cells,

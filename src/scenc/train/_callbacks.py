@@ -109,6 +109,8 @@ class Curves(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the validation loss and its terms."""
+        if trainer.sanity_checking:
+            return  # of the weights before the training
         self._read()
         step = self._first_step + trainer.global_step - 1
         names = _validation_names(pl_module)
@@ -162,6 +164,9 @@ class Curves(Callback):
 class BestWeights(Callback):
     """Keep a copy of the weights of the best validation so far.
 
+    A training that goes on from earlier ones begins with a validation (Lightning's sanity check),
+    so that its own have the earlier weights to beat.
+
     The copy stays in memory, where Lightning's ModelCheckpoint writes a file: a training without a
     folder of its own has no place for one, and ranks would have to wait for each other. All ranks
     hold equal weights, so each keeps a copy; on the CPU, to leave the GPU's memory to training.
@@ -169,6 +174,8 @@ class BestWeights(Callback):
 
     def __init__(self) -> None:
         self.loss = float("inf")
+        # Whether this training has been validated; the loss may be that of the weights before it.
+        self.has_validated = False
         self._state: dict[str, torch.Tensor] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -179,22 +186,20 @@ class BestWeights(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if they are the best."""
         loss = float(trainer.callback_metrics[_validation_names(pl_module)[0]])
+        self.has_validated = not trainer.sanity_checking
         if loss < self.loss:
             self.loss = loss
             self._keep(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, for a checkpoint."""
-        return {"loss": self.loss, "weights": self._state}
+        return {"loss": self.loss, "weights": self._state, "validated": self.has_validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what a checkpoint holds."""
         self.loss, self._state = state_dict["loss"], state_dict["weights"]
-
-    @property
-    def has_validated(self) -> bool:
-        """Whether the kept weights are those of a validation."""
-        return self.loss < float("inf")
+        # In checkpoints of 0.1 the loss tells.
+        self.has_validated = state_dict.get("validated", self.loss < float("inf"))
 
     def restore(self, network: torch.nn.Module) -> None:
         """Put the kept weights back."""

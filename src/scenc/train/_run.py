@@ -64,7 +64,8 @@ def fit(
     plan
         Computes the losses.
     first_step
-        Number of steps of earlier trainings of the same network.
+        Number of steps of earlier trainings of the same network. If there were any, the weights
+        from before are validated as well, and stay if they are the best.
     precision
         A Lightning precision; ``"auto"`` is ``"16-mixed"`` on CUDA and ``"32-true"`` elsewhere.
     accelerator, devices, num_nodes, strategy, callbacks
@@ -93,6 +94,7 @@ def fit(
     if checkpoints is not None:
         watchers.append(checkpoints)
         train = checkpoints.watch(train)
+    resumed = checkpoints is not None and checkpoints.found
     by_step = config.validate_every is not None
     network.train()
     one_process = devices == 1 and num_nodes == 1
@@ -123,7 +125,8 @@ def fit(
             enable_model_summary=False,
             logger=logger or False,
             log_every_n_steps=1,
-            num_sanity_val_steps=0,
+            # Earlier weights are measured first: those of the first validation may be worse.
+            num_sanity_val_steps=-1 if first_step and not resumed else 0,
             # Our batches are shared out over ranks already.
             use_distributed_sampler=False,
         )
@@ -134,7 +137,7 @@ def fit(
                     plan(network, config),
                     train,
                     validation,
-                    ckpt_path=checkpoints.path if checkpoints and checkpoints.found else None,
+                    ckpt_path=checkpoints.path if checkpoints and resumed else None,
                     weights_only=True,
                 )
             failed = False
