@@ -5,15 +5,18 @@ import signal
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, Tokenizer, open_rows
 from scenc.nn import CellTransformer, ModelConfig
-from scenc.train import NonFiniteLossError, TrainConfig, fit, warmup_cosine
+from scenc.train import NonFiniteGradientError, NonFiniteLossError, TrainConfig, fit, warmup_cosine
 from scenc.train._run import _resolve_precision
 
 N_GENES, N_TRAIN, N_VALIDATION = 30, 48, 16
@@ -38,7 +41,7 @@ class Task:
         chosen = {"max_epochs": 2, "warmup_steps": 0, "batch_size": batch_size}
         how = {
             name: settings.pop(name)
-            for name in ("first_step", "precision", "early_stopping", "strategy")
+            for name in ("first_step", "precision", "early_stopping", "strategy", "logger")
             if name in settings
         }
         return fit(
@@ -342,6 +345,41 @@ def test_half_precision_runs_on_the_cpu(make_task):
     assert {weight.dtype for weight in half.weights().values()} == {torch.float32}
     assert list(other.train.values()) == pytest.approx(list(curve.train.values()), rel=0.05)
     assert other.train != curve.train
+
+
+def half_strategy():
+    """FP16 with a scaled loss, which Lightning has on GPUs only; PyTorch has it on CPUs, too."""
+    return SingleDeviceStrategy("cpu", precision_plugin=MixedPrecision("16-mixed", "cpu"))
+
+
+def test_skipped_steps_of_fp16_end_training_if_they_do_not_end(task, tmp_path):
+    initial = task.weights()
+    spoil = AtBatch(0, lambda network: network.mask_token.register_hook(lambda g: g * torch.nan))
+    logger = CSVLogger(tmp_path)
+    with pytest.raises(NonFiniteGradientError, match=r"step 29.*6\.1e-05.*bf16-mixed") as caught:
+        task.run(max_epochs=9, strategy=half_strategy(), callbacks=[spoil], logger=logger)
+    assert isinstance(caught.value, NonFiniteLossError)
+    assert (caught.value.step, caught.value.scale) == (29, 2.0**-14)
+    assert len(caught.value.curve.train) == 30
+    assert same(task.weights(), initial)
+    (path,) = tmp_path.rglob("metrics.csv")
+    scales = pd.read_csv(path).set_index("step")["loss_scale"].dropna()
+    assert scales.to_dict() == {step: 2.0 ** (15 - step) for step in range(30)}
+
+
+def test_fp16_goes_on_after_a_skipped_step(task):
+    def spoil_once(network):
+        handle = network.mask_token.register_hook(lambda g: (handle.remove(), g * torch.nan)[1])
+
+    full = CellTransformer(task.network.config, N_GENES)
+    full.load_state_dict(task.network.state_dict())
+    curve = task.run(strategy=half_strategy(), callbacks=[AtBatch(0, spoil_once)])
+    assert curve.n_steps == 12
+    assert all(np.isfinite(list(curve.train.values())))
+    task.network = full
+    assert list(curve.validation.values()) == pytest.approx(
+        list(task.run().validation.values()), rel=0.1
+    )
 
 
 @pytest.mark.parametrize(

@@ -333,6 +333,8 @@ class Model(SetupMixin):
         NonFiniteLossError
             The loss became NaN or infinite. The last good weights are in place, and the history
             reaches to that step; without any validation before it the model stays untrained.
+        NonFiniteGradientError
+            The same, where FP16 steps are skipped again and again (a `NonFiniteLossError`, too).
 
         Examples
         --------

@@ -10,10 +10,14 @@ from tqdm.auto import tqdm
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.loggers import Logger
+    from torch.amp import GradScaler
     from torch.optim import Optimizer
 
 # Optimizer steps between readings of the losses, by the device they are on.
 _STEPS_PER_READ = {"cpu": 1, "cuda": 50}
+# FP16's loss scale starts at 2^16. Where gradients overflow at such a scale, or are NaN at any,
+# nothing is learnt any more.
+_LEAST_SCALE = 2.0**-13
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,28 @@ class NonFiniteLossError(RuntimeError):
         )
 
 
+class NonFiniteGradientError(NonFiniteLossError):
+    """Under FP16, step after step was skipped, because gradients were NaN or infinite.
+
+    Attributes
+    ----------
+    step
+        The optimizer step (from 0) up to which this was seen.
+    scale
+        What the loss was multiplied by in the end; halved at each skipped step.
+    """
+
+    def __init__(self, step: int, scale: float) -> None:
+        self.step, self.scale = step, scale
+        RuntimeError.__init__(
+            self,
+            f"Up to step {step}, steps were skipped again and again, since gradients were not "
+            f"finite in FP16: the loss scale, halved each time, has come down to {scale:.2g}. "
+            "Training has stopped and the last good weights are in place. "
+            "precision='bf16-mixed' or precision='32-true' has the range that FP16 lacks.",
+        )
+
+
 def _validation_names(plan: LightningModule) -> tuple[str, ...]:
     """Return the names of the validation losses, first the one that chooses the best weights."""
     names: tuple[str, ...] = plan.validation_names  # type: ignore[assignment]  # set by our plan
@@ -66,7 +92,7 @@ def _validation_names(plan: LightningModule) -> tuple[str, ...]:
 
 
 class Curves(Callback):
-    """Record the loss by optimizer step, and stop when it is not finite.
+    """Record the loss by optimizer step; stop when it, or FP16 gradients, are not finite.
 
     On a GPU losses are read every 50 steps, and before a validation or a checkpoint: reading one
     waits until the GPU has finished the step, and the next could not be queued meanwhile. A loss
@@ -84,6 +110,7 @@ class Curves(Callback):
         self._micro: list[torch.Tensor] = []
         self._seen_step = 0
         self._loggers: list[Logger] = []
+        self._scaler: GradScaler | None = None
         self.train: dict[int, float] = {}
         self.validation: dict[int, float] = {}
         self.lr: dict[int, float] = {}
@@ -139,6 +166,7 @@ class Curves(Callback):
         """Count on from where a checkpoint left off."""
         self._seen_step = trainer.global_step
         self._loggers = trainer.loggers
+        self._scaler = getattr(trainer.precision_plugin, "scaler", None)
 
     def result(self, n_steps: int) -> Curve:
         """Return what was recorded."""
@@ -155,6 +183,14 @@ class Curves(Callback):
                 raise NonFiniteLossError(step)
             self.train[step] = loss
             self._log({"train_loss": loss, "learning_rate": self.lr[step]}, step)
+        if self._scaler is not None:
+            self._check_scale(self._scaler.get_scale(), first + len(losses) - 1)
+
+    def _check_scale(self, scale: float, step: int) -> None:
+        """Stop where FP16 has skipped so many steps that training stands still."""
+        self._log({"loss_scale": scale}, step)
+        if scale < _LEAST_SCALE:
+            raise NonFiniteGradientError(step, scale)
 
     def _log(self, values: dict[str, float], step: int) -> None:
         for logger in self._loggers:

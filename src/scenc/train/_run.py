@@ -84,6 +84,8 @@ def fit(
     NonFiniteLossError
         The loss became NaN or infinite; the network then has its last good weights, and the error
         the curves up to there.
+    NonFiniteGradientError
+        The same for FP16 steps that are skipped again and again (a `NonFiniteLossError`, too).
     """
     curves, best = Curves(first_step), BestWeights()
     watchers: list[pl.Callback] = [curves, best, *callbacks]
@@ -203,6 +205,8 @@ def _quiet_lightning(one_process: bool) -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
             # Lightning itself calls what PyTorch has deprecated.
             warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+            # FP16 skips steps whose gradients overflow, often the first one.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             if one_process:
                 # On a cluster Lightning recommends srun, which starts several.
                 warnings.filterwarnings("ignore", message="The `srun` command is available")
