@@ -297,7 +297,8 @@ class Model(SetupMixin):
         early_stopping
             Whether to stop when validation has not improved for `TrainConfig.patience` checks.
         accelerator, devices, num_nodes, strategy, callbacks
-            Passed to `lightning.pytorch.Trainer`.
+            Passed to `lightning.pytorch.Trainer`; ``"auto"`` is the CPU on a Mac, ``"mps"`` its
+            GPU.
         num_workers
             Processes that make batches; 0 makes them by threads of this one, which is usually
             fastest. A datamodule has threads of its own.

@@ -69,7 +69,7 @@ def fit(
     precision
         A Lightning precision; ``"auto"`` is ``"16-mixed"`` on CUDA and ``"32-true"`` elsewhere.
     accelerator, devices, num_nodes, strategy, callbacks
-        Passed to `lightning.pytorch.Trainer`.
+        Passed to `lightning.pytorch.Trainer`; ``"auto"`` is the CPU on a Mac, ``"mps"`` its GPU.
     early_stopping
         Whether to stop after `TrainConfig.patience` validations without improvement.
     checkpoints
@@ -87,6 +87,7 @@ def fit(
     NonFiniteGradientError
         The same for FP16 steps that are skipped again and again (a `NonFiniteLossError`, too).
     """
+    accelerator = _resolve_accelerator(accelerator)
     curves, best = Curves(first_step), BestWeights()
     watchers: list[pl.Callback] = [curves, best, *callbacks]
     if early_stopping and validation is not None:
@@ -154,6 +155,11 @@ def fit(
             # Lightning leaves it on the CPU.
             network.to(trainer.strategy.root_device)
     return curves.result(trainer.global_step)
+
+
+def _resolve_accelerator(accelerator: str) -> str:
+    """Take a Mac's GPU only where it is asked for, as scvi-tools does: it is the less tried one."""
+    return "cpu" if accelerator == "auto" and torch.backends.mps.is_available() else accelerator
 
 
 def _resolve_precision(precision: str, accelerator: str) -> str:
