@@ -41,7 +41,14 @@ class Task:
         chosen = {"max_epochs": 2, "warmup_steps": 0, "batch_size": batch_size}
         how = {
             name: settings.pop(name)
-            for name in ("first_step", "precision", "early_stopping", "strategy", "logger")
+            for name in (
+                "first_step",
+                "precision",
+                "early_stopping",
+                "strategy",
+                "logger",
+                "deterministic",
+            )
             if name in settings
         }
         return fit(
@@ -424,6 +431,19 @@ def test_cudnn_attention_is_off_while_training_only(task, enabled):
     finally:
         torch.backends.cuda.enable_cudnn_sdp(before)
     assert seen == [False]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_algorithms_hold_while_training_only(task, deterministic, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    seen = []
+    note = AtBatch(3, lambda _: seen.append(torch.are_deterministic_algorithms_enabled()))
+    before = task.weights()
+    task.run(callbacks=[note], deterministic=deterministic)
+    assert seen == [deterministic]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    assert not same(task.weights(), before)
 
 
 def test_progress_is_shown_by_step(task, capfd):

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from scenc._torch_settings import without_cudnn_attention
+from scenc._torch_settings import deterministic_algorithms, without_cudnn_attention
 from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, TrainingBar
 from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
 from scenc.train._random import RankSeed, kept_random_state
@@ -50,6 +50,7 @@ def fit(
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
     strategy: str | Strategy = "auto",
+    deterministic: bool = False,
     early_stopping: bool = True,
     callbacks: Sequence[pl.Callback] = (),
     checkpoints: Checkpoints | None = None,
@@ -82,6 +83,8 @@ def fit(
         Passed to `lightning.pytorch.Trainer`; ``"auto"`` is the CPU on a Mac, ``"mps"`` its GPU.
         The strategies ``"auto"`` and ``"ddp"`` get options that suit; give one that you have made
         for others.
+    deterministic
+        Whether a GPU must give the same weights to the bit in every run, if more slowly.
     early_stopping
         Whether to stop after `TrainConfig.patience` validations without improvement.
     checkpoints
@@ -116,6 +119,7 @@ def fit(
     with (
         _quiet_lightning(one_process),
         without_cudnn_attention(),
+        deterministic_algorithms(deterministic),
     ):
         trainer = pl.Trainer(
             accelerator=accelerator,
