@@ -45,7 +45,7 @@ for number in range(torch.cuda.device_count()):
 PYTHON
 
 # One process: a GPU is not shared. Warnings of other versions than the project's own are shown.
-step tests 300 python3 -m pytest tests/gpu -q -rA --durations=15 -W default \
+step tests 300 python3 -m pytest tests/gpu -v -rfExs --durations=15 -W default \
   -o "addopts=--import-mode=importlib --strict-markers" --junitxml="$OUT/tests.xml"
 
 if grep -q -- '"--device"' benchmarks/bench_speed.py; then
