@@ -28,8 +28,8 @@ step() {
 # shellcheck disable=SC1091
 [ -f .gpu/setup.sh ] && . .gpu/setup.sh
 : >"$OUT/steps.txt"
-device=cuda
-[ "${SCENC_GPU_TESTS_ON:-cuda}" = cpu ] && device=cpu
+device=cuda presets="small base paper"
+[ "${SCENC_GPU_TESTS_ON:-cuda}" = cpu ] && device=cpu presets=small
 
 step machine 60 python3 - <<'PYTHON'
 import platform
@@ -49,7 +49,8 @@ step tests 300 python3 -m pytest tests/gpu -v -rfExs --durations=15 -W default \
   -o "addopts=--import-mode=importlib --strict-markers" --junitxml="$OUT/tests.xml"
 
 if grep -q -- '"--device"' benchmarks/bench_speed.py; then
-  step speed 300 python3 benchmarks/bench_speed.py --presets small base paper --device "$device"
+  # shellcheck disable=SC2086  # several words
+  step speed 300 python3 benchmarks/bench_speed.py --presets $presets --device "$device"
 else
   echo "speed: left out, benchmarks/bench_speed.py takes no --device" | tee -a "$OUT/steps.txt"
 fi
