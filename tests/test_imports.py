@@ -17,6 +17,7 @@ ROOMS = (
     "scenc._distributed",
     "scenc._printing",
     "scenc._threads",
+    "scenc._torch_settings",
     "scenc.io",
     "scenc.genes",
     "scenc.metrics",
