@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import anndata
 import numpy as np
 import pytest
@@ -9,6 +11,10 @@ from lightning.pytorch import Callback
 from scenc.data import CellFiles
 from scenc.model import Model
 from scenc.train import NonFiniteGradientError, NonFiniteLossError
+
+# All at once: one line of skips, not one for each test.
+if not torch.cuda.is_available() and "SCENC_GPU_TESTS_ON" not in os.environ:
+    pytest.skip("needs a CUDA device", allow_module_level=True)
 
 OBJECTIVES = {
     "masked": {"objective": "masked"},
