@@ -67,7 +67,7 @@ def apply_to_cells(
         seed=network.config.seed if seed is None else seed,
         lengths=cells.n_genes[rows],
     )
-    dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, rows, cells.n_genes)
+    dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, rows, by_length=True)
     values = np.zeros((len(rows), n_values), np.float32)
     empty = np.zeros(len(rows), bool)
     network.eval()

@@ -121,10 +121,10 @@ class CellTransformer(nn.Module):
     def _hidden_states(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield z_n (eq. 8) of each length bucket, as wide as its longest cell, unnormalised."""
         tokens = self.embed_tokens(batch)
-        keys = visible_keys(batch) if batch.is_padded else None
-        for start, end, width in batch.length_buckets:
+        keys = visible_keys(batch)
+        for start, end, width, is_padded in batch.length_buckets:
             cells = slice(start, end)
-            attend = None if keys is None else keys[cells, None, None, :width]
+            attend = keys[cells, None, None, :width] if is_padded else None
             yield cells, self.transformer.hidden_states(tokens[cells, :width], attend)
 
     def _pool(self, batch: TokenBatch, cells: slice, hidden: torch.Tensor) -> torch.Tensor:
