@@ -16,6 +16,7 @@ ROOMS = (
     "scenc._arguments",
     "scenc._distributed",
     "scenc._threads",
+    "scenc._torch_settings",
     "scenc.io",
     "scenc.genes",
     "scenc.metrics",

@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import anndata
 import h5py
@@ -17,6 +18,7 @@ import torch
 import zarr
 
 from scenc.data import CellFiles, CellFilesError, CellStore, build_store
+from scenc.data.loading import _datamodule
 from scenc.model import Model
 from scenc.model._cells import read_streamed
 from scenc.model._components import sample
@@ -56,6 +58,16 @@ def joined(atlas):
     return anndata.AnnData(
         sp.csr_matrix(table.to_numpy(np.float32)), obs, pd.DataFrame(index=table.columns)
     )
+
+
+def test_no_batch_is_pinned_where_the_model_is_on_the_cpu(atlas, cells, tmp_path, monkeypatch):
+    # Where there is a GPU, but not for this model; without one, page-locked memory is an error.
+    there = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
+    monkeypatch.setattr(_datamodule, "torch", there)
+    model = Model(datamodule=cells, objective="masked", context=20, **SIZES)
+    model.train(**{**TRAINING, "max_epochs": 1})
+    model.embed_files(atlas[0][:1], tmp_path, progress=False)
+    assert cells.pin_memory is None
 
 
 def equal(one, two):

@@ -127,6 +127,29 @@ def test_the_kind_of_matrix_changes_nothing(trained, query, embedding, convert):
     np.testing.assert_allclose(embed(trained, query), embedding, **SAME)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        embed,
+        lambda model: model.get_reconstruction_error(),
+        lambda model: model.predict_expression(genes="FAKE3"),
+    ],
+    ids=["embedding", "error", "prediction"],
+)
+def test_cudnn_attention_is_off_meanwhile(trained, monkeypatch, ask):
+    attend, seen = torch.nn.functional.scaled_dot_product_attention, set()
+
+    def note(*args, **options):
+        seen.add(torch.backends.cuda.cudnn_sdp_enabled())
+        return attend(*args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", note)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    ask(trained)
+    assert seen == {False}
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
 def test_inference_is_repeatable_and_leaves_no_traces(trained, embedding):
     torch.manual_seed(3)
     state = torch.get_rng_state()

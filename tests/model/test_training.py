@@ -149,6 +149,27 @@ def test_validation_may_start_in_a_later_training(adata, make_model, train):
     assert list(curve(model, "train_loss").index) == list(range(16))
 
 
+def test_a_second_training_that_only_worsens_the_weights_leaves_them(
+    adata, make_model, train, weights_of
+):
+    model = train(make_model(adata))
+    before = weights_of(model)
+    train(model, callbacks=[Spoil(epoch=0)])
+    assert curve(model).iloc[2:].min() > curve(model).iloc[:2].min()
+    assert len(curve(model)) == 4
+    assert all(np.array_equal(w, before[name]) for name, w in weights_of(model).items())
+
+
+def test_a_second_training_without_validations_of_its_own_keeps_its_last_weights(
+    adata, make_model, train, weights_of
+):
+    model = train(make_model(adata))
+    before = weights_of(model)
+    train(model, validate_every=100)
+    assert len(curve(model)) == 2
+    assert not any(np.array_equal(w, before[name]) for name, w in weights_of(model).items())
+
+
 def test_preset_settings_are_used_unless_overridden(adata, make_model, train):
     model = train(make_model(adata), weight_decay=0.5)
     assert model.train_config.weight_decay == 0.5

@@ -13,7 +13,15 @@ from lightning.pytorch import Callback
 
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, Tokenizer, open_rows
 from scenc.nn import CellTransformer, ModelConfig
-from scenc.train import CheckpointError, Checkpoints, TrainConfig, fit, make_loggers
+from scenc.train import (
+    CheckpointError,
+    Checkpoints,
+    NonFiniteLossError,
+    TrainConfig,
+    _callbacks,
+    fit,
+    make_loggers,
+)
 
 SIZES = {"d_model": 8, "n_heads": 2, "d_feedforward": 8, "expression_hidden": 8, "dropout": 0.1}
 
@@ -195,6 +203,23 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(run, undisturbed, tmp_path,
             run(tmp_path, every=3)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
     assert_equal(run(tmp_path, every=3, resume=True), undisturbed)
+
+
+def test_a_loss_found_not_finite_while_a_checkpoint_is_written_is_reported_as_that(
+    run, tmp_path, monkeypatch
+):
+    class Poison(Callback):
+        def on_train_batch_start(self, trainer, pl_module, *_):
+            if trainer.global_step == 4:
+                torch.nn.init.constant_(pl_module.network.mask_token, torch.nan)
+
+    # As on a GPU, where losses are read later.
+    monkeypatch.setitem(_callbacks._STEPS_PER_READ, "cpu", 50)
+    with pytest.raises(NonFiniteLossError, match="not finite at step 4") as caught:
+        run(tmp_path, every=3, callbacks=[Poison()])
+    assert list(caught.value.curve.train) == [0, 1, 2, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
 def test_sigterm_saves_first(run, undisturbed, tmp_path):

@@ -55,7 +55,9 @@ def of_rank(folder, name, rank):
 CASES = ("masked", "masked files", "pairs", "pairs of files", "pairs unmasked", "pairs stopped")
 
 
-@pytest.mark.parametrize("case", [*CASES, "masked files resumed", "pairs resumed"])
+@pytest.mark.parametrize(
+    "case", [*CASES, "masked dropout", "masked files resumed", "pairs resumed"]
+)
 def test_both_processes_end_with_the_same(folder, case):
     first, second = (of_rank(folder, case, rank) for rank in range(2))
     assert {*first} == {*second}
@@ -73,7 +75,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder, alone, case):
         np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=5e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("case", ["masked files", "pairs"])
+@pytest.mark.parametrize("case", ["masked files", "pairs", "masked dropout"])
 def test_a_training_left_at_one_process_sigterm_goes_on_to_the_bit(folder, case):
     whole, resumed = of_rank(folder, case, 0), of_rank(folder, f"{case} resumed", 0)
     for name, values in whole.items():
@@ -82,3 +84,11 @@ def test_a_training_left_at_one_process_sigterm_goes_on_to_the_bit(folder, case)
 
 def test_both_processes_stop_early(folder):
     assert len(of_rank(folder, "pairs stopped", 0)["history validation_loss"]) == 3
+
+
+def test_each_process_has_a_seed_and_buffers_stay_where_they_are(folder):
+    first, second = (of_rank(folder, "inspected", rank) for rank in range(2))
+    assert first["seed"] == 0  # the model's
+    assert second["seed"] != 0
+    assert not first["broadcasts"]
+    assert not second["broadcasts"]

@@ -5,14 +5,18 @@ import signal
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, Tokenizer, open_rows
 from scenc.nn import CellTransformer, ModelConfig
-from scenc.train import NonFiniteLossError, TrainConfig, fit, warmup_cosine
+from scenc.train import NonFiniteGradientError, NonFiniteLossError, TrainConfig, fit, warmup_cosine
 from scenc.train._run import _resolve_precision
 
 N_GENES, N_TRAIN, N_VALIDATION = 30, 48, 16
@@ -37,7 +41,14 @@ class Task:
         chosen = {"max_epochs": 2, "warmup_steps": 0, "batch_size": batch_size}
         how = {
             name: settings.pop(name)
-            for name in ("first_step", "precision", "early_stopping")
+            for name in (
+                "first_step",
+                "precision",
+                "early_stopping",
+                "strategy",
+                "logger",
+                "deterministic",
+            )
             if name in settings
         }
         return fit(
@@ -343,6 +354,41 @@ def test_half_precision_runs_on_the_cpu(make_task):
     assert other.train != curve.train
 
 
+def half_strategy():
+    """FP16 with a scaled loss, which Lightning has on GPUs only; PyTorch has it on CPUs, too."""
+    return SingleDeviceStrategy("cpu", precision_plugin=MixedPrecision("16-mixed", "cpu"))
+
+
+def test_skipped_steps_of_fp16_end_training_if_they_do_not_end(task, tmp_path):
+    initial = task.weights()
+    spoil = AtBatch(0, lambda network: network.mask_token.register_hook(lambda g: g * torch.nan))
+    logger = CSVLogger(tmp_path)
+    with pytest.raises(NonFiniteGradientError, match=r"step 29.*6\.1e-05.*bf16-mixed") as caught:
+        task.run(max_epochs=9, strategy=half_strategy(), callbacks=[spoil], logger=logger)
+    assert isinstance(caught.value, NonFiniteLossError)
+    assert (caught.value.step, caught.value.scale) == (29, 2.0**-14)
+    assert len(caught.value.curve.train) == 30
+    assert same(task.weights(), initial)
+    (path,) = tmp_path.rglob("metrics.csv")
+    scales = pd.read_csv(path).set_index("step")["loss_scale"].dropna()
+    assert scales.to_dict() == {step: 2.0 ** (15 - step) for step in range(30)}
+
+
+def test_fp16_goes_on_after_a_skipped_step(task):
+    def spoil_once(network):
+        handle = network.mask_token.register_hook(lambda g: (handle.remove(), g * torch.nan)[1])
+
+    full = CellTransformer(task.network.config, N_GENES)
+    full.load_state_dict(task.network.state_dict())
+    curve = task.run(strategy=half_strategy(), callbacks=[AtBatch(0, spoil_once)])
+    assert curve.n_steps == 12
+    assert all(np.isfinite(list(curve.train.values())))
+    task.network = full
+    assert list(curve.validation.values()) == pytest.approx(
+        list(task.run().validation.values()), rel=0.1
+    )
+
+
 @pytest.mark.parametrize(
     ("precision", "accelerator", "cuda", "resolved"),
     [
@@ -358,6 +404,46 @@ def test_half_precision_runs_on_the_cpu(make_task):
 def test_automatic_precision(monkeypatch, precision, accelerator, cuda, resolved):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert _resolve_precision(precision, accelerator) == resolved
+
+
+def test_the_network_goes_back_to_the_device_it_was_trained_on(task):
+    class MovedAway(SingleDeviceStrategy):
+        """Stands for a GPU: where the network is after the training is not where this was."""
+
+        def teardown(self):
+            super().teardown()
+            self._root_device = torch.device("meta")
+
+    assert task.run(strategy=MovedAway(device="cpu")).n_steps == 12
+    assert task.network.device.type == "meta"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_cudnn_attention_is_off_while_training_only(task, enabled):
+    seen = []
+    note = AtBatch(3, lambda _: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(enabled)
+    try:
+        with pytest.raises(NonFiniteLossError):
+            task.run(callbacks=[note, AtBatch(5, poison)])
+        assert torch.backends.cuda.cudnn_sdp_enabled() == enabled
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+    assert seen == [False]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_algorithms_hold_while_training_only(task, deterministic, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    seen = []
+    note = AtBatch(3, lambda _: seen.append(torch.are_deterministic_algorithms_enabled()))
+    before = task.weights()
+    task.run(callbacks=[note], deterministic=deterministic)
+    assert seen == [deterministic]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    assert not same(task.weights(), before)
 
 
 def test_progress_is_shown_by_step(task, capfd):

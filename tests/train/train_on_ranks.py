@@ -14,6 +14,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch import Callback
 
 from scenc.data import CellFiles
@@ -43,7 +44,17 @@ CASES = {
     "pairs unmasked": (PAIRS, {**VIEWS, "masked_weight": 0.0, "accumulate_grad_batches": 2}),
     "pairs stopped": (PAIRS, {**VIEWS, "max_epochs": 9, "lr": 0.0, "patience": 2}),
 }
-INTERRUPTED = ("masked files", "pairs")
+# Each process draws its own dropout: alone there is no equal.
+DROPOUT = {"masked dropout": ({**MASKED, "dropout": 0.2}, {})}
+INTERRUPTED = ("masked files", "pairs", "masked dropout")
+
+
+class Inspect(Callback):
+    """What Lightning and PyTorch have been told in this process."""
+
+    def on_train_start(self, trainer, pl_module):
+        self.seed = torch.initial_seed()
+        self.broadcasts = trainer.strategy.model.broadcast_buffers
 
 
 class Terminate(Callback):
@@ -56,7 +67,7 @@ class Terminate(Callback):
 
 def make(folder, case):
     """Make the model of a case."""
-    settings = CASES[case][0]
+    settings = (CASES | DROPOUT)[case][0]
     if case.endswith("files"):
         paths = (
             [folder / "masked.h5ad"] if case.startswith("masked") else folder.glob("pairs*.h5ad")
@@ -74,7 +85,7 @@ def make(folder, case):
 def train(model, case, n_processes, **options):
     """Train a model; two processes halve the batch."""
     size = BATCH_SIZE * 2 // n_processes
-    model.train(**{**TRAINING, **CASES[case][1], "batch_size": size, **options})
+    model.train(**{**TRAINING, **(CASES | DROPOUT)[case][1], "batch_size": size, **options})
     return model
 
 
@@ -104,7 +115,7 @@ def main(folder):
     warnings.filterwarnings("ignore", "The `srun` command is available")
     both = {"devices": 2, "strategy": "ddp"}
     found = {}
-    for case in CASES:
+    for case in CASES | DROPOUT:
         found[case] = train(make(folder, case), case, 2, **both)
     for case in INTERRUPTED:
         found[f"{case} resumed"] = left_and_resumed(folder, case, **both)
@@ -113,6 +124,10 @@ def main(folder):
         np.savez(folder / f"{name} {rank}.npz", **outcome(model))
     embedding = found["pairs"].get_latent_representation(key_added=None)
     assert embedding.shape == (found["pairs"].adata.n_obs, SIZES["d_model"])
+    inspect = Inspect()
+    # Which strategy that is, is left to scenc.
+    train(make(folder, "masked"), "masked", 2, **{**both, "strategy": "auto"}, callbacks=[inspect])
+    np.savez(folder / f"inspected {rank}.npz", seed=inspect.seed, broadcasts=inspect.broadcasts)
     other = make(folder, "masked files")
     other.config = type(other.config).from_dict({**MASKED, "seed": int(rank)})
     with pytest.raises(RuntimeError, match="would not train the same model: seed is 0"):

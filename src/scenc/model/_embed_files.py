@@ -14,6 +14,7 @@ from anndata import AnnData
 from anndata.io import read_elem
 from tqdm.auto import tqdm
 
+from scenc._torch_settings import without_cudnn_attention
 from scenc.io._atomic import atomic_folder, atomic_path
 from scenc.io._locate_counts import opened
 
@@ -58,6 +59,7 @@ def embed_files(
     return targets
 
 
+@without_cudnn_attention()
 @torch.inference_mode()
 def _embed_file(
     network: CellTransformer, cells: CellFiles, number: int, array: Any, bar: tqdm[Any]

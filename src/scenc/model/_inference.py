@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scenc._torch_settings import without_cudnn_attention
 from scenc.data import OrderedRequests, TokenDataset
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _BATCH_SIZE = 128
 _GENES_PER_PASS = 256
 
 
+@without_cudnn_attention()
 @torch.inference_mode()
 def apply_to_cells(
     function: Callable[[TokenBatch], torch.Tensor],

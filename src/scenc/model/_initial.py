@@ -75,8 +75,9 @@ def choose_vocabulary(
 
 def make_network(config: ModelConfig, vocabulary: Vocabulary) -> CellTransformer:
     """Make a network with initial weights, drawn from the settings' seed and started from data."""
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(config.seed)
+    # Networks are made on the CPU; other devices' random states are left alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
         encoder = _protein_encoder(config, vocabulary.vectors)
         edges = _global_edges(config, vocabulary.cells)
         network = CellTransformer(config, len(vocabulary.genes), encoder, edges)

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from lightning.pytorch import Callback
     from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.strategies import Strategy
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -267,7 +268,8 @@ class Model(SetupMixin):
         accelerator: str = "auto",
         devices: int | str | list[int] = 1,
         num_nodes: int = 1,
-        strategy: str = "auto",
+        strategy: str | Strategy = "auto",
+        deterministic: bool = False,
         num_workers: int = 0,
         callbacks: Sequence[Callback] = (),
         enable_progress_bar: bool = True,
@@ -281,8 +283,10 @@ class Model(SetupMixin):
         """Train on the data the model was made with; call again to train on.
 
         A share of the cells is held out to choose the best weights (`TrainConfig`); these are in
-        place at the end. Cells without counts are left out. Training with the same seed, data and
-        settings gives the same weights on the same kind of machine.
+        place at the end, and the model stays on the device that it was trained on. Cells without
+        counts are left out. Training with the same seed, data and settings gives the same weights
+        on the same kind of machine: to the bit on CPUs, on a GPU up to rounding, or to the bit with
+        `deterministic`.
 
         Parameters
         ----------
@@ -295,7 +299,11 @@ class Model(SetupMixin):
         early_stopping
             Whether to stop when validation has not improved for `TrainConfig.patience` checks.
         accelerator, devices, num_nodes, strategy, callbacks
-            Passed to `lightning.pytorch.Trainer`.
+            Passed to `lightning.pytorch.Trainer`; ``"auto"`` is the CPU on a Mac, ``"mps"`` its
+            GPU.
+        deterministic
+            Whether a GPU must give the same weights to the bit in every run, if more slowly. Use
+            it in a new process: cuBLAS reads ``CUBLAS_WORKSPACE_CONFIG``, which it sets, only once.
         num_workers
             Processes that make batches; 0 makes them by threads of this one, which is usually
             fastest. A datamodule has threads of its own.
@@ -311,7 +319,8 @@ class Model(SetupMixin):
             Optimizer steps between checkpoints. At SIGTERM one is written before leaving.
         resume
             Go on from the folder's checkpoint if it has one. The weights at the end are those of
-            a training without interruption, to the bit; the model must be made in the same way.
+            a training without interruption, to the bit (on a GPU with `deterministic`); the model
+            must be made in the same way.
         logger
             Gets the curves as they grow: ``"csv"``, ``"tensorboard"`` (both beside the
             checkpoints, or in ``scenc_logs``), or loggers of Lightning.
@@ -331,6 +340,8 @@ class Model(SetupMixin):
         NonFiniteLossError
             The loss became NaN or infinite. The last good weights are in place, and the history
             reaches to that step; without any validation before it the model stays untrained.
+        NonFiniteGradientError
+            The same, where FP16 steps are skipped again and again (a `NonFiniteLossError`, too).
 
         Examples
         --------
@@ -381,6 +392,7 @@ class Model(SetupMixin):
                 devices=devices,
                 num_nodes=num_nodes,
                 strategy=strategy,
+                deterministic=deterministic,
                 early_stopping=early_stopping,
                 callbacks=(StartTogether(settings), *data.callbacks, *callbacks),
                 checkpoints=checkpoints,
@@ -406,7 +418,9 @@ class Model(SetupMixin):
         else:
             files = line_up(files, self.vocabulary, self.counted)
             if self.config.objective == "masked":
-                return stream_batches(files, self.config, config, self._n_epochs)
+                return stream_batches(
+                    files, self.config, config, self._n_epochs, pin_memory=pin_memory
+                )
             loaded = load_cells(files)
         return make_batches(
             loaded,
@@ -452,7 +466,8 @@ class Model(SetupMixin):
         """Embed cells: the mean of a cell's tokens, as `ModelConfig.pooling` says.
 
         An embedding depends on the model's seed and the cell's own counts only, not on the cells
-        beside it, the batch size, the order of cells or genes, or the run. Genes are matched by
+        beside it, the batch size, the order of cells or genes, or the run (up to rounding, whose
+        order a GPU may change). Genes are matched by
         name; those the training data did not have are left out.
 
         Parameters
@@ -708,6 +723,7 @@ class Model(SetupMixin):
         cells.tokenizer = make_tokenizer(self.config)
         cells.batch_size = batch_size or _BATCH_SIZE
         cells.seed = self.config.seed
+        cells.pin_memory = self.module.device.type == "cuda"
         return embed_files(
             self.module,
             cells,

@@ -71,7 +71,7 @@ def line_up(
 
 
 def stream_batches(
-    files: CellModule, model: ModelConfig, config: TrainConfig, epoch: int
+    files: CellModule, model: ModelConfig, config: TrainConfig, epoch: int, *, pin_memory: bool
 ) -> TrainingData:
     """Return masked batches that are read from files while they are trained on.
 
@@ -79,6 +79,7 @@ def stream_batches(
     """
     files.tokenizer = make_tokenizer(model, config.mask_fraction)
     files.batch_size = config.batch_size
+    files.pin_memory = pin_memory
     return TrainingData(
         files.train_dataloader(epoch=epoch), files.held_out("validation"), _split_of(files)
     )

@@ -1,6 +1,6 @@
 """How networks are trained: settings, training plans, schedule and callbacks."""
 
-from scenc.train._callbacks import Curve, NonFiniteLossError
+from scenc.train._callbacks import Curve, NonFiniteGradientError, NonFiniteLossError
 from scenc.train._checkpoints import CheckpointError, Checkpoints
 from scenc.train._config import TrainConfig
 from scenc.train._contrastive_plan import ContrastivePlan
@@ -19,6 +19,7 @@ __all__ = [
     "ContrastivePlan",
     "Curve",
     "MaskedExpressionPlan",
+    "NonFiniteGradientError",
     "NonFiniteLossError",
     "Plan",
     "ShareNeighborhoods",

@@ -10,7 +10,14 @@ from tqdm.auto import tqdm
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.loggers import Logger
+    from torch.amp import GradScaler
     from torch.optim import Optimizer
+
+# Optimizer steps between readings of the losses, by the device they are on.
+_STEPS_PER_READ = {"cpu": 1, "cuda": 50}
+# FP16's loss scale starts at 2^16. Where gradients overflow at such a scale, or are NaN at any,
+# nothing is learnt any more.
+_LEAST_SCALE = 2.0**-13
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,28 @@ class NonFiniteLossError(RuntimeError):
         )
 
 
+class NonFiniteGradientError(NonFiniteLossError):
+    """Under FP16, step after step was skipped, because gradients were NaN or infinite.
+
+    Attributes
+    ----------
+    step
+        The optimizer step (from 0) up to which this was seen.
+    scale
+        What the loss was multiplied by in the end; halved at each skipped step.
+    """
+
+    def __init__(self, step: int, scale: float) -> None:
+        self.step, self.scale = step, scale
+        RuntimeError.__init__(
+            self,
+            f"Up to step {step}, steps were skipped again and again, since gradients were not "
+            f"finite in FP16: the loss scale, halved each time, has come down to {scale:.2g}. "
+            "Training has stopped and the last good weights are in place. "
+            "precision='bf16-mixed' or precision='32-true' has the range that FP16 lacks.",
+        )
+
+
 def _validation_names(plan: LightningModule) -> tuple[str, ...]:
     """Return the names of the validation losses, first the one that chooses the best weights."""
     names: tuple[str, ...] = plan.validation_names  # type: ignore[assignment]  # set by our plan
@@ -63,11 +92,11 @@ def _validation_names(plan: LightningModule) -> tuple[str, ...]:
 
 
 class Curves(Callback):
-    """Record the loss by optimizer step, and stop when it is not finite.
+    """Record the loss by optimizer step; stop when it, or FP16 gradients, are not finite.
 
-    On a GPU losses are read every 50 steps: reading one waits until the GPU has finished the step,
-    and the next could not be queued meanwhile. A loss that is not finite is found that much later;
-    `BestWeights` are not touched by it.
+    On a GPU losses are read every 50 steps, and before a validation or a checkpoint: reading one
+    waits until the GPU has finished the step, and the next could not be queued meanwhile. A loss
+    that is not finite is found that much later; neither `BestWeights` nor checkpoints are touched.
 
     Parameters
     ----------
@@ -81,6 +110,7 @@ class Curves(Callback):
         self._micro: list[torch.Tensor] = []
         self._seen_step = 0
         self._loggers: list[Logger] = []
+        self._scaler: GradScaler | None = None
         self.train: dict[int, float] = {}
         self.validation: dict[int, float] = {}
         self.lr: dict[int, float] = {}
@@ -100,12 +130,14 @@ class Curves(Callback):
         self._seen_step = trainer.global_step
         self._pending.append(torch.stack(self._micro).mean())
         self._micro = []
-        every = 1 if pl_module.device.type == "cpu" else 50
-        if len(self._pending) >= every:
+        device = pl_module.device.type
+        if len(self._pending) >= _STEPS_PER_READ.get(device, _STEPS_PER_READ["cuda"]):
             self._read()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the validation loss and its terms."""
+        if trainer.sanity_checking:
+            return  # of the weights before the training
         self._read()
         step = self._first_step + trainer.global_step - 1
         names = _validation_names(pl_module)
@@ -134,6 +166,7 @@ class Curves(Callback):
         """Count on from where a checkpoint left off."""
         self._seen_step = trainer.global_step
         self._loggers = trainer.loggers
+        self._scaler = getattr(trainer.precision_plugin, "scaler", None)
 
     def result(self, n_steps: int) -> Curve:
         """Return what was recorded."""
@@ -150,6 +183,14 @@ class Curves(Callback):
                 raise NonFiniteLossError(step)
             self.train[step] = loss
             self._log({"train_loss": loss, "learning_rate": self.lr[step]}, step)
+        if self._scaler is not None:
+            self._check_scale(self._scaler.get_scale(), first + len(losses) - 1)
+
+    def _check_scale(self, scale: float, step: int) -> None:
+        """Stop where FP16 has skipped so many steps that training stands still."""
+        self._log({"loss_scale": scale}, step)
+        if scale < _LEAST_SCALE:
+            raise NonFiniteGradientError(step, scale)
 
     def _log(self, values: dict[str, float], step: int) -> None:
         for logger in self._loggers:
@@ -159,6 +200,9 @@ class Curves(Callback):
 class BestWeights(Callback):
     """Keep a copy of the weights of the best validation so far.
 
+    A training that goes on from earlier ones begins with a validation (Lightning's sanity check),
+    so that its own have the earlier weights to beat.
+
     The copy stays in memory, where Lightning's ModelCheckpoint writes a file: a training without a
     folder of its own has no place for one, and ranks would have to wait for each other. All ranks
     hold equal weights, so each keeps a copy; on the CPU, to leave the GPU's memory to training.
@@ -166,6 +210,8 @@ class BestWeights(Callback):
 
     def __init__(self) -> None:
         self.loss = float("inf")
+        # Whether this training has been validated; the loss may be that of the weights before it.
+        self.has_validated = False
         self._state: dict[str, torch.Tensor] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -176,22 +222,20 @@ class BestWeights(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if they are the best."""
         loss = float(trainer.callback_metrics[_validation_names(pl_module)[0]])
+        self.has_validated = not trainer.sanity_checking
         if loss < self.loss:
             self.loss = loss
             self._keep(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, for a checkpoint."""
-        return {"loss": self.loss, "weights": self._state}
+        return {"loss": self.loss, "weights": self._state, "validated": self.has_validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what a checkpoint holds."""
         self.loss, self._state = state_dict["loss"], state_dict["weights"]
-
-    @property
-    def has_validated(self) -> bool:
-        """Whether the kept weights are those of a validation."""
-        return self.loss < float("inf")
+        # In checkpoints of 0.1 the loss tells.
+        self.has_validated = state_dict.get("validated", self.loss < float("inf"))
 
     def restore(self, network: torch.nn.Module) -> None:
         """Put the kept weights back."""

@@ -21,9 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
+from scenc._distributed import rank, world_size
 from scenc.io._atomic import atomic_path
+from scenc.train._callbacks import NonFiniteLossError
+from scenc.train._random import random_state, set_random_state
 
 if TYPE_CHECKING:
     import os
@@ -110,9 +114,8 @@ class Checkpoints(Callback):
         self._trainer = trainer
         self._seen_step = self._saved_at = trainer.global_step
         if self._random is not None:
-            torch.set_rng_state(self._random["cpu"])
-            for device, state in enumerate(self._random["cuda"][: torch.cuda.device_count()]):
-                torch.cuda.set_rng_state(state, device)
+            device = trainer.strategy.root_device
+            set_random_state(device, _random_state_of(self._random, rank(), device))
         if threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGTERM, self._leave)
 
@@ -141,12 +144,14 @@ class Checkpoints(Callback):
         self._listen_no_more()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what Lightning does not keep by itself; it asks when it saves."""
-        return {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "settings": self._settings,
-        }
+        """Return what Lightning does not keep by itself; it asks all ranks when it saves."""
+        assert self._trainer is not None
+        own = random_state(self._trainer.strategy.root_device)
+        every = [own]
+        if world_size() > 1:
+            every = every * world_size()
+            dist.all_gather_object(every, own)
+        return {"random": every, "settings": self._settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the random states until training starts."""
@@ -170,6 +175,8 @@ class Checkpoints(Callback):
                     trainer.save_checkpoint(draft)
             else:
                 trainer.save_checkpoint(self.path)  # rank 0 writes; all take part
+        except NonFiniteLossError:
+            raise  # met by `Curves`, which reads the last losses for the checkpoint
         except (OSError, RuntimeError) as error:
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             kept = f"that of step {self._saved_at} is intact" if self.path.is_file() else "none yet"
@@ -223,6 +230,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} is no checkpoint of scenc.")
     return checkpoint
+
+
+def _random_state_of(
+    checkpoint: dict[str, Any], of_rank: int, device: torch.device
+) -> dict[str, Any]:
+    """Return a rank's random states."""
+    if "random" not in checkpoint:  # written by 0.1: of the first rank, by number of its devices
+        states, number = checkpoint["cuda"], device.index or 0
+        on_cuda = device.type == "cuda" and number < len(states)
+        return {"cpu": checkpoint["cpu"], "device": states[number] if on_cuda else None}
+    every: list[dict[str, Any]] = checkpoint["random"]
+    return every[of_rank]
 
 
 def _loader_state(checkpoint: dict[str, Any]) -> dict[str, int]:

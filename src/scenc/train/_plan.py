@@ -62,11 +62,12 @@ class TrainingPlan(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add up, so that every token or cell weighs the same."""
-        self._validation += torch.stack(self.validation_sums(batch)).double().cpu()
+        # In double precision on the CPU, since not every device has it.
+        self._validation += torch.stack(self.validation_sums(batch)).cpu().double()
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all batches of all ranks."""
-        sums = self._validation.to(self.device, torch.float32)
+        sums = self._validation.float().to(self.device)
         if world_size() > 1:
             dist.all_reduce(sums)
         for name, total, number in zip(self.validation_names, *sums, strict=True):
@@ -119,4 +120,4 @@ class MaskedExpressionPlan(TrainingPlan):
     def validation_sums(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sum of squared errors and the number of masked tokens."""
         errors, n_masked = self.network.squared_errors(batch)
-        return errors.double().sum()[None], n_masked.double().sum()[None]
+        return errors.cpu().double().sum()[None], n_masked.cpu().double().sum()[None]

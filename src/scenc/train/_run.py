@@ -1,28 +1,39 @@
 from __future__ import annotations
 
+import inspect
 import logging
 import signal
 import threading
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
+from scenc._torch_settings import deterministic_algorithms, without_cudnn_attention
 from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, TrainingBar
 from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
+from scenc.train._random import RankSeed, kept_random_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.strategies import Strategy
 
     from scenc.nn import CellTransformer
     from scenc.train._callbacks import Curve
     from scenc.train._checkpoints import Checkpoints
     from scenc.train._config import TrainConfig
+
+# How long processes wait for each other: the first may search the neighbours of millions of cells
+# before it joins the others.
+_PREPARATION = timedelta(hours=3)
 
 
 def fit(
@@ -38,7 +49,8 @@ def fit(
     accelerator: str = "auto",
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
-    strategy: str = "auto",
+    strategy: str | Strategy = "auto",
+    deterministic: bool = False,
     early_stopping: bool = True,
     callbacks: Sequence[pl.Callback] = (),
     checkpoints: Checkpoints | None = None,
@@ -46,6 +58,8 @@ def fit(
     progress_bar: bool = True,
 ) -> Curve:
     """Train a network in place; it ends with the weights of its best validation.
+
+    It stays on the device that it was trained on.
 
     Parameters
     ----------
@@ -56,15 +70,21 @@ def fit(
     config
         Settings.
     seed
-        Seed of dropout. The global random state is left as it was.
+        Seed of dropout; each rank has one of its own, which follows from it. The global random
+        state is left as it was.
     plan
         Computes the losses.
     first_step
-        Number of steps of earlier trainings of the same network.
+        Number of steps of earlier trainings of the same network. If there were any, the weights
+        from before are validated as well, and stay if they are the best.
     precision
         A Lightning precision; ``"auto"`` is ``"16-mixed"`` on CUDA and ``"32-true"`` elsewhere.
     accelerator, devices, num_nodes, strategy, callbacks
-        Passed to `lightning.pytorch.Trainer`.
+        Passed to `lightning.pytorch.Trainer`; ``"auto"`` is the CPU on a Mac, ``"mps"`` its GPU.
+        The strategies ``"auto"`` and ``"ddp"`` get options that suit; give one that you have made
+        for others.
+    deterministic
+        Whether a GPU must give the same weights to the bit in every run, if more slowly.
     early_stopping
         Whether to stop after `TrainConfig.patience` validations without improvement.
     checkpoints
@@ -79,9 +99,12 @@ def fit(
     NonFiniteLossError
         The loss became NaN or infinite; the network then has its last good weights, and the error
         the curves up to there.
+    NonFiniteGradientError
+        The same for FP16 steps that are skipped again and again (a `NonFiniteLossError`, too).
     """
+    accelerator = _resolve_accelerator(accelerator)
     curves, best = Curves(first_step), BestWeights()
-    watchers: list[pl.Callback] = [curves, best, *callbacks]
+    watchers: list[pl.Callback] = [RankSeed(seed), curves, best, *callbacks]
     if early_stopping and validation is not None:
         watchers.append(EarlyStopping(plan.validation_names[0], patience=config.patience))
     if progress_bar:
@@ -89,16 +112,20 @@ def fit(
     if checkpoints is not None:
         watchers.append(checkpoints)
         train = checkpoints.watch(train)
+    resumed = checkpoints is not None and checkpoints.found
     by_step = config.validate_every is not None
     network.train()
     one_process = devices == 1 and num_nodes == 1
-    with _quiet_lightning(one_process), torch.random.fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+    with (
+        _quiet_lightning(one_process),
+        without_cudnn_attention(),
+        deterministic_algorithms(deterministic),
+    ):
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
-            strategy=strategy,
+            strategy=_resolve_strategy(strategy, accelerator, devices, num_nodes),
             precision=_resolve_precision(precision, accelerator),  # type: ignore[arg-type]
             # Without a number, the caller has not said how many cells there are.
             max_epochs=config.epochs(config.cell_visits),
@@ -115,18 +142,19 @@ def fit(
             enable_model_summary=False,
             logger=logger or False,
             log_every_n_steps=1,
-            num_sanity_val_steps=0,
+            # Earlier weights are measured first: those of the first validation may be worse.
+            num_sanity_val_steps=-1 if first_step and not resumed else 0,
             # Our batches are shared out over ranks already.
             use_distributed_sampler=False,
         )
         failed = True
         try:
-            with _survive_interrupt():
+            with _survive_interrupt(), kept_random_state(_own_device(trainer)):
                 trainer.fit(
                     plan(network, config),
                     train,
                     validation,
-                    ckpt_path=checkpoints.path if checkpoints and checkpoints.found else None,
+                    ckpt_path=checkpoints.path if checkpoints and resumed else None,
                     weights_only=True,
                 )
             failed = False
@@ -138,7 +166,57 @@ def fit(
             if failed or best.has_validated:
                 best.restore(network)
             network.eval()
+            # Lightning leaves it on the CPU.
+            network.to(_own_device(trainer))
     return curves.result(trainer.global_step)
+
+
+def _resolve_accelerator(accelerator: str) -> str:
+    """Take a Mac's GPU only where it is asked for, as scvi-tools does: it is the less tried one."""
+    return "cpu" if accelerator == "auto" and torch.backends.mps.is_available() else accelerator
+
+
+def _resolve_strategy(
+    strategy: str | Strategy, accelerator: str, devices: int | str | list[int], num_nodes: int
+) -> str | Strategy:
+    """Give DDP options of ours, unless the caller has made the strategy himself."""
+    how: Literal["popen", "fork"] = "popen"
+    if strategy == "auto":
+        if devices == 1 and num_nodes == 1:
+            return strategy
+        # Which one that is depends on what devices there are.
+        chosen = pl.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).strategy
+        if type(chosen) is not DDPStrategy:
+            return strategy
+        if _forks(chosen):
+            how = "fork"
+    elif strategy != "ddp":
+        return strategy
+    # Buffers are the same on all ranks and never change; protein vectors are large.
+    known = inspect.signature(DistributedDataParallel).parameters
+    send = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {send: False}
+    return DDPStrategy(timeout=_PREPARATION, start_method=how, **options)
+
+
+def _own_device(trainer: pl.Trainer) -> torch.device:
+    """Return the device that this process trains on."""
+    # In a notebook several processes are forked off this one, which must not touch their devices.
+    strategy = trainer.strategy
+    return torch.device("cpu") if _forks(strategy) else strategy.root_device
+
+
+def _forks(strategy: Strategy) -> bool:
+    launcher = strategy.launcher
+    return launcher is not None and launcher.is_interactive_compatible
 
 
 def _resolve_precision(precision: str, accelerator: str) -> str:
@@ -190,6 +268,8 @@ def _quiet_lightning(one_process: bool) -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
             # Lightning itself calls what PyTorch has deprecated.
             warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+            # FP16 skips steps whose gradients overflow, often the first one.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             if one_process:
                 # On a cluster Lightning recommends srun, which starts several.
                 warnings.filterwarnings("ignore", message="The `srun` command is available")

@@ -55,6 +55,8 @@ class CellModule(LightningDataModule):
         Columns of obs with batches and labels.
     seed
         Seed of the order and of all draws.
+    pin_memory
+        Whether batches are copied to page-locked memory; ``None``: where there is a CUDA device.
     """
 
     vocabulary: pd.Index[str]
@@ -74,6 +76,7 @@ class CellModule(LightningDataModule):
     _num_workers: int
     _prefetch: int
     seed: int
+    pin_memory: bool | None = None
 
     @abstractmethod
     def use_vocabulary(
@@ -260,5 +263,5 @@ class CellModule(LightningDataModule):
             FileSampler(order, epoch),
             num_workers=self._num_workers,
             prefetch=self._prefetch,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() if self.pin_memory is None else self.pin_memory,
         )

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# What a CUDA machine can tell, in nine minutes at most, the most valuable first:
+#
+#     OUT=results benchmarks/gpu_checks.sh
+#
+# Each result is in the folder OUT as soon as there is one. On a machine without network, packages
+# come from .gpu/setup.sh where there is one. SCENC_GPU_TESTS_ON=cpu tries the script on a CPU.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+OUT="$(mkdir -p "${OUT:-gpu_checks}" && cd "${OUT:-gpu_checks}" && pwd)"
+SECONDS=0
+LIMIT="${LIMIT:-540}"
+failed=0
+
+# Run a command for at most so many seconds, and not beyond the limit; keep what it prints.
+step() {
+  local name="$1" most="$2" left=$((LIMIT - SECONDS)) status=0
+  shift 2
+  if [ "$left" -lt 10 ]; then
+    echo "$name: left out, no time" | tee -a "$OUT/steps.txt"
+    return
+  fi
+  timeout --kill-after=5 "$((left < most ? left : most))" "$@" 2>&1 | tee "$OUT/$name.txt" || status=$?
+  echo "$name: exit $status, $SECONDS s so far" | tee -a "$OUT/steps.txt"
+  [ "$status" -eq 0 ] || failed=1
+}
+
+# shellcheck disable=SC1091
+[ -f .gpu/setup.sh ] && . .gpu/setup.sh
+: >"$OUT/steps.txt"
+device=cuda
+[ "${SCENC_GPU_TESTS_ON:-cuda}" = cpu ] && device=cpu
+
+step machine 60 python3 - <<'PYTHON'
+import platform
+
+import lightning
+import torch
+
+print("python", platform.python_version(), "torch", torch.__version__)
+print("lightning", lightning.__version__, "CUDA", torch.version.cuda, "on", platform.machine())
+for number in range(torch.cuda.device_count()):
+    card = torch.cuda.get_device_properties(number)
+    print(f"{card.name}, {card.total_memory / 2**30:.0f} GiB, {card.major}.{card.minor}")
+PYTHON
+
+# One process: a GPU is not shared. Warnings of other versions than the project's own are shown.
+step tests 300 python3 -m pytest tests/gpu -q -rA --durations=15 -W default \
+  -o "addopts=--import-mode=importlib --strict-markers" --junitxml="$OUT/tests.xml"
+
+if grep -q -- '"--device"' benchmarks/bench_speed.py; then
+  step speed 300 python3 benchmarks/bench_speed.py --presets small base paper --device "$device"
+else
+  echo "speed: left out, benchmarks/bench_speed.py takes no --device" | tee -a "$OUT/steps.txt"
+fi
+exit "$failed"
