@@ -127,12 +127,12 @@ def test_only_buckets_with_padding_have_a_mask(make_batch, network):
     masks = []
     for block in network.transformer.blocks:
         block.register_forward_pre_hook(lambda _, inputs: masks.append(inputs[1]))
-    lengths = np.array([30] * 20 + [20] * 20)
+    lengths = np.array([30] * 20 + [18] * 20 + [9, 8] * 10)
     batch = make_batch(np.arange(N_GENES) < lengths[:, None], context=25)
-    # Twenty cells fill the context; of the others none is shorter than another.
-    together = replace(batch, length_buckets=(LengthBucket(0, 40, 25, True),))
+    together = replace(batch, length_buckets=(LengthBucket(0, 60, 25, True),))
     found = network.embed_cells(batch)
-    assert [mask is None for mask in masks] == [True] * 2 * len(network.transformer.blocks)
+    n_layers = len(network.transformer.blocks)
+    assert [mask is None for mask in masks] == [True] * 2 * n_layers + [False] * n_layers
     masks.clear()
     torch.testing.assert_close(found, network.embed_cells(together), rtol=1e-4, atol=1e-5)
     assert not any(mask is None for mask in masks)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -403,19 +405,20 @@ def test_length_buckets_cover_a_batch_and_fit_their_longest_cell(in_order):
         assert taken < 0.7 * 150 * lengths.max()
 
 
-def test_cells_that_fill_the_context_have_a_bucket_of_their_own():
-    lengths = np.array([90] * 30 + [70] * 20 + [69, 60] * 10)
-    batch = tokenize(np.arange(90) < lengths[:, None], context=70)
-    assert batch.length_buckets == ((0, 50, 70, False), (50, 70, 69, True))
-    few = tokenize(np.arange(90) < lengths[40:, None], context=70)
-    assert few.length_buckets == ((0, 30, 70, True),)
+def test_buckets_fit_the_caches_of_a_cpu():
+    batch = tokenize(np.ones((100, 600)))
+    ends = [0, 28, 56, 84, 100]  # 28 cells are the first to have 2**14 tokens
+    expected = [(*bounds, 600, False) for bounds in itertools.pairwise(ends)]
+    assert list(batch.length_buckets) == expected
+    wide = tokenize(np.ones((20, 3000)))
+    assert [(b.start, b.end) for b in wide.length_buckets] == [(0, 16), (16, 20)]
 
 
 def test_few_large_buckets_go_to_a_gpu():
     lengths = -np.sort(-np.random.default_rng(0).integers(20, 1500, 700))
     counts = np.arange(1500) < lengths[:, None]
     batch = tokenize(counts, context=1000)
-    assert len(batch.length_buckets) > 6
+    assert len(batch.length_buckets) > 20
     with FakeTensorMode(allow_non_fake_inputs=True):
         there = batch.to("cuda")
     assert there.genes.device.type == "cuda"
@@ -424,9 +427,10 @@ def test_few_large_buckets_go_to_a_gpu():
     assert ends[-1] == 700
     # Full cells stay as they are; the others' width is a multiple of 64 that has room for all.
     assert (widths[0], padded[0]) == (1000, False)
-    for start, end, width in zip(starts[1:], ends[1:], widths[1:], strict=True):
-        assert width % 64 == 0
-        assert 0 <= width - batch.lengths[start:end].max() < 64
+    for start, end, width, is_padded in there.length_buckets:
+        found = batch.lengths[start:end]
+        assert is_padded == bool((found < found.max()).any())
+        assert width == (-(-int(found.max()) // 64) * 64 if is_padded else 1000)
     tokens = [(end - start) * width for start, end, width, _ in there.length_buckets]
     assert min(tokens[:-1]) >= 2**16
     assert there.n_tokens == max(widths) == 1024

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # Most cells have no more distinct counts than this.
 _FEW_VALUES = 32
-# A bucket has at least this many cells, and ends where cells are shorter than this share of it.
-_MIN_BUCKET, _SHRINK = 16, 0.8
+# A bucket has at least this many cells, and ends where cells are shorter than this share of it or
+# where it has this many tokens.
+_MIN_BUCKET, _SHRINK, _MOST_TOKENS = 16, 0.8, 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +170,21 @@ class Tokenizer:
             cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
             totals=torch.from_numpy(totals) if self.totals else None,
             max_masked=int(n_masked.max(initial=0)),
-            length_buckets=_length_buckets(lengths, self.context),
+            length_buckets=_length_buckets(lengths),
         )
 
 
-def _length_buckets(lengths: NDArray[np.int64], context: int | None) -> tuple[LengthBucket, ...]:
+def _length_buckets(lengths: NDArray[np.int64]) -> tuple[LengthBucket, ...]:
     """Cut a batch where cells have become much shorter than the widest of their bucket.
 
-    It is cut as well behind cells that fill the context, since these need no attention mask.
+    It is cut as well where a bucket is as large as a CPU's caches like; a GPU gets several as one
+    (`TokenBatch.to`).
     """
     buckets: list[LengthBucket] = []
     start, width, shortest = 0, 1, np.iinfo(np.int64).max
     for cell, length in enumerate(lengths.tolist()):
-        behind_full = length < shortest == context
-        if cell - start >= _MIN_BUCKET and (length < _SHRINK * width or behind_full):
+        n = cell - start
+        if n >= _MIN_BUCKET and (length < _SHRINK * width or n * width >= _MOST_TOKENS):
             buckets.append(LengthBucket(start, cell, width, shortest < width))
             start, width, shortest = cell, 1, length
         width, shortest = max(width, length), min(shortest, length)
