@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from scenc._torch_settings import without_cudnn_attention
 from scenc.io._atomic import atomic_folder, atomic_path
 from scenc.io._locate_counts import opened
+from scenc.model._inference import inference_precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,7 @@ def embed_files(
     key_added: str,
     overwrite: bool,
     progress: bool,
+    precision: str,
 ) -> list[Path]:
     """Embed files that give the tokens the network was made for, as `scenc.Model.embed_files`."""
     targets = _targets(cells.paths, out, format, overwrite)
@@ -47,7 +49,10 @@ def embed_files(
     with tqdm(total=cells.n_obs, desc="Embedding", unit="cell", disable=not progress) as bar:
         for number, (source, target) in enumerate(zip(cells.paths, targets, strict=True)):
             uns = {f"{key_added}_genes": cells.matches[number].to_uns()}
-            with _embedded_file(source, target, key_added, width, uns) as array:
+            with (
+                _embedded_file(source, target, key_added, width, uns) as array,
+                inference_precision(precision, network.device),
+            ):
                 n_empty = _embed_file(network, cells, number, array, bar)
             if n_empty:
                 warnings.warn(
