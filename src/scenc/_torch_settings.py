@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,6 +25,35 @@ def without_cudnn_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.enable_cudnn_sdp(enabled)
+
+
+@contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """Let CUDA round the factors of FP32 matrix products to TF32, or not; restored afterwards."""
+    products: Any = torch.backends.cuda.matmul
+    # The older of two names sets both, and refuses to be read where a user has set the newer one,
+    # which PyTorch up to 2.8 lacks.
+    newer = getattr(products, "fp32_precision", None)
+    before = products.allow_tf32 if newer is None else newer == "tf32"
+    products.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
+        if newer is not None:
+            products.fp32_precision = newer
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute in FP32, whatever precision holds around it; FP32 is what must be put in."""
+    kind = device.type
+    mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    with (
+        torch.autocast(kind, enabled=False) if mixed else nullcontext(),
+        tf32_products(False) if kind == "cuda" else nullcontext(),
+    ):
+        yield
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scenc.nn import LearnedGeneEncoder, ProteinGeneEncoder
 
@@ -85,6 +86,31 @@ def test_the_mlp_runs_once_over_distinct_genes(vectors):
     encoder.mlp.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     encoder(GENES)
     assert seen == [4]
+
+
+def test_on_a_gpu_no_step_waits_for_the_number_of_distinct_genes(vectors, has_vector):
+    encoder = build(vectors, has_vector=has_vector).train()
+    # Tensors without values: to ask for a number that depends on them is an error.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        encoded = encoder.to("cuda")(GENES.to("cuda"))
+    assert encoded.requires_grad
+    assert encoded.shape == (2, 3, D_MODEL)
+    assert encoded.device.type == "cuda"
+
+
+@pytest.mark.parametrize("output", ["plain", "layer_norm"])
+def test_the_whole_vocabulary_gives_what_the_distinct_genes_give(vectors, has_vector, output):
+    encoder = build(vectors, has_vector=has_vector, output=output).train()
+    aim = torch.randn(2, 3, D_MODEL, generator=torch.Generator().manual_seed(0))
+    found = []
+    for encode in (encoder, lambda genes: encoder.table()[genes]):
+        encoder.zero_grad()
+        encoded = encode(GENES)
+        (encoded * aim).sum().backward()
+        gradients = [w.grad.clone() for w in encoder.parameters() if w.requires_grad]
+        found.append([encoded.detach(), *gradients])
+    for distinct, whole in zip(*found, strict=True):
+        torch.testing.assert_close(distinct, whole)
 
 
 def test_evaluation_projects_the_vocabulary_once(vectors):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scenc.data import TokenBatch
+from scenc.data import LengthBucket, TokenBatch
 from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
 
 N_GENES = 30
@@ -40,13 +40,12 @@ def encode(network, batch):
 def pad(batch, width):
     """Append tokens of padding."""
     more = width - batch.n_tokens
-    wider = {
-        "length_buckets": tuple((start, end, w + more) for start, end, w in batch.length_buckets)
-    } | {
+    buckets = [LengthBucket(b.start, b.end, b.width + more, True) for b in batch.length_buckets]
+    wider = {"length_buckets": tuple(buckets)} | {
         name: torch.nn.functional.pad(getattr(batch, name), (0, more))
         for name in ("genes", "value_index")
     }
-    return replace(batch, is_padded=True, **wider)
+    return replace(batch, **wider)
 
 
 @pytest.mark.parametrize("expression_encoder", ["raw", "hard", "log", "soft"])
@@ -89,7 +88,7 @@ def test_masked_values_are_hidden(make_batch, network):
 @torch.no_grad()
 def test_a_cell_is_the_mean_of_its_tokens(make_batch, network):
     batch = make_batch()
-    assert batch.is_padded
+    assert batch.length_buckets[0].is_padded
     encoded, pooled = encode(network, batch).numpy(), network.embed_cells(batch).numpy()
     for cell, length in enumerate(batch.lengths.tolist()):
         np.testing.assert_allclose(
@@ -100,7 +99,7 @@ def test_a_cell_is_the_mean_of_its_tokens(make_batch, network):
 @torch.no_grad()
 def test_padding_changes_nothing(make_batch, network):
     even = make_batch(np.ones((3, N_GENES)), mask_fraction=0.3)
-    assert not even.is_padded
+    assert not even.length_buckets[0].is_padded
     for batch in (even, make_batch(mask_fraction=0.3)):
         wider = pad(batch, 50)
         torch.testing.assert_close(network.embed_cells(wider), network.embed_cells(batch))
@@ -113,7 +112,7 @@ def test_taking_a_batch_in_buckets_changes_nothing(make_batch, network, in_order
     lengths = np.random.default_rng(0).integers(0, N_GENES, 80)
     lengths = -np.sort(-lengths) if in_order else lengths
     batch = make_batch(np.arange(N_GENES) < lengths[:, None], mask_fraction=0.5)
-    whole = replace(batch, length_buckets=((0, 80, batch.n_tokens),))
+    whole = replace(batch, length_buckets=(LengthBucket(0, 80, batch.n_tokens, True),))
     assert len(batch.length_buckets) > 1
     for result in (
         network.embed_cells,
@@ -121,6 +120,22 @@ def test_taking_a_batch_in_buckets_changes_nothing(make_batch, network, in_order
         lambda b: network.squared_errors(b)[0],
     ):
         torch.testing.assert_close(result(batch), result(whole), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_only_buckets_with_padding_have_a_mask(make_batch, network):
+    masks = []
+    for block in network.transformer.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: masks.append(inputs[1]))
+    lengths = np.array([30] * 20 + [18] * 20 + [9, 8] * 10)
+    batch = make_batch(np.arange(N_GENES) < lengths[:, None], context=25)
+    together = replace(batch, length_buckets=(LengthBucket(0, 60, 25, True),))
+    found = network.embed_cells(batch)
+    n_layers = len(network.transformer.blocks)
+    assert [mask is None for mask in masks] == [True] * 2 * n_layers + [False] * n_layers
+    masks.clear()
+    torch.testing.assert_close(found, network.embed_cells(together), rtol=1e-4, atol=1e-5)
+    assert not any(mask is None for mask in masks)
 
 
 @torch.no_grad()
@@ -200,9 +215,8 @@ def without(batch, cell, hidden, query):
         n_masked=one,
         cells=one,
         totals=one,
-        is_padded=False,
         max_masked=1,
-        length_buckets=((0, 1, len(keep) + 1),),
+        length_buckets=(LengthBucket(0, 1, len(keep) + 1, False),),
     )
 
 

@@ -11,7 +11,7 @@ from scenc.data.loading import (
     TokenDataset,
 )
 from scenc.data.store import CellStore, build_store
-from scenc.data.tokens import COUNTED, UNKNOWN, TokenBatch, Tokenizer
+from scenc.data.tokens import COUNTED, UNKNOWN, LengthBucket, TokenBatch, Tokenizer
 from scenc.data.views import Neighborhoods, ViewBatch, ViewDataset, thin
 
 # Earlier names.
@@ -30,6 +30,7 @@ __all__ = [
     "CountRows",
     "FileCheck",
     "FilesReport",
+    "LengthBucket",
     "Neighborhoods",
     "OrderedRequests",
     "Request",

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from scenc._torch_settings import without_cudnn_attention
 from scenc.io import atomic_folder, atomic_path, opened
+from scenc.model._inference import inference_precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,7 @@ def embed_files(
     key_added: str,
     overwrite: bool,
     progress: bool,
+    precision: str,
 ) -> list[Path]:
     """Embed files that give the tokens the network was made for, as `scenc.Model.embed_files`."""
     targets = _targets(cells.paths, out, format, overwrite)
@@ -46,7 +48,10 @@ def embed_files(
     with tqdm(total=cells.n_obs, desc="Embedding", unit="cell", disable=not progress) as bar:
         for number, (source, target) in enumerate(zip(cells.paths, targets, strict=True)):
             uns = {f"{key_added}_genes": cells.matches[number].to_uns()}
-            with _embedded_file(source, target, key_added, width, uns) as array:
+            with (
+                _embedded_file(source, target, key_added, width, uns) as array,
+                inference_precision(precision, network.device),
+            ):
                 n_empty = _embed_file(network, cells, number, array, bar)
             if n_empty:
                 warnings.warn(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from scenc._torch_settings import without_cudnn_attention
+from scenc._arguments import choose
+from scenc._torch_settings import tf32_products, without_cudnn_attention
 from scenc.data import OrderedRequests, TokenDataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from scenc.nn import CellTransformer
 
 _BATCH_SIZE = 128
+# What the matrix products of a network are computed in. Whatever it is, expression vectors, pooling
+# and the decoder's last layer are in FP32. On a CPU "tf32" is full precision.
+PRECISIONS = ("auto", "32-true", "tf32", "bf16-mixed", "16-mixed")
 # Named genes per pass of `predict_genes`: bounds the attention's memory.
 _GENES_PER_PASS = 256
 
@@ -35,6 +40,7 @@ def apply_to_cells(
     tokenizer: Tokenizer,
     batch_size: int | None,
     seed: int | None = None,
+    precision: str = "auto",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Apply a function of a network to cells, batch by batch.
 
@@ -56,6 +62,8 @@ def apply_to_cells(
         Cells per batch; changes speed and memory only. ``None``: 128.
     seed
         Seed of draws and masks; ``None``: the network's.
+    precision
+        One of `PRECISIONS`.
 
     Returns
     -------
@@ -69,16 +77,32 @@ def apply_to_cells(
         seed=network.config.seed if seed is None else seed,
         lengths=cells.n_genes[rows],
     )
-    dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, rows, cells.n_genes)
+    dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, rows, by_length=True)
     values = np.zeros((len(rows), n_values), np.float32)
     empty = np.zeros(len(rows), bool)
     network.eval()
     device = network.device
-    for batch in dataset.loader(requests, pin_memory=device.type == "cuda"):
-        positions = batch.cells.numpy()
-        empty[positions] = batch.lengths.numpy() == 0
-        values[positions] = function(batch.to(device, non_blocking=True)).float().cpu().numpy()
+    with inference_precision(precision, device):
+        for batch in dataset.loader(requests, pin_memory=device.type == "cuda"):
+            positions = batch.cells.numpy()
+            empty[positions] = batch.lengths.numpy() == 0
+            found = function(batch.to(device, non_blocking=True))
+            values[positions] = found.float().cpu().numpy()
     return values, np.flatnonzero(empty)
+
+
+@contextmanager
+def inference_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Let a network compute in one of `PRECISIONS`."""
+    choose(precision, PRECISIONS, "precision")
+    if precision == "auto":
+        precision = "tf32" if device.type == "cuda" else "32-true"
+    short = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    with (
+        torch.autocast(device.type, short) if short else nullcontext(),
+        tf32_products(precision != "32-true") if device.type == "cuda" else nullcontext(),
+    ):
+        yield
 
 
 def mean_squared_errors(network: CellTransformer, batch: TokenBatch) -> torch.Tensor:

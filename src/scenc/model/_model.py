@@ -20,6 +20,7 @@ from scenc.genes import match
 from scenc.model._aligned_counts import align_anndata, align_streamed, rna_of, streamed_batches
 from scenc.model._embed_files import embed_files
 from scenc.model._inference import (
+    PRECISIONS,
     apply_to_cells,
     mean_squared_errors,
     predict_genes,
@@ -462,6 +463,7 @@ class Model(SetupMixin):
         *,
         max_genes: int | Literal["context"] | None = "context",
         draw: Literal["random", "top"] = "random",
+        precision: str = "auto",
     ) -> NDArray[np.float32]:
         """Embed cells: the mean of a cell's tokens, as `ModelConfig.pooling` says.
 
@@ -487,6 +489,10 @@ class Model(SetupMixin):
             (``None``).
         draw
             Which ones a cell with more keeps: drawn at random, or those with the highest counts.
+        precision
+            What matrix products are computed in: ``"32-true"``, ``"tf32"`` (FP32 with factors of
+            11 significant bits, on CUDA), ``"bf16-mixed"`` or ``"16-mixed"``. ``"auto"`` is TF32 on
+            CUDA and full FP32 elsewhere.
 
         Returns
         -------
@@ -512,7 +518,7 @@ class Model(SetupMixin):
         tokenizer = make_tokenizer(self.config, context=context, draw=draw)
         embed, width = self.module.embed_cells, self.config.d_model
         embedding, empty = apply_to_cells(
-            embed, width, self.module, cells, rows, tokenizer, batch_size
+            embed, width, self.module, cells, rows, tokenizer, batch_size, precision=precision
         )
         if len(empty):
             first = cells.names[rows[empty[0]]]
@@ -544,12 +550,13 @@ class Model(SetupMixin):
         *,
         mask_fraction: float = 0.5,
         seed: int = 0,
+        precision: str = "auto",
     ) -> NDArray[np.float32]:
         """Return each cell's mean squared error over masked tokens (eq. 10).
 
         Parameters
         ----------
-        adata, indices, batch_size
+        adata, indices, batch_size, precision
             As in `get_latent_representation`.
         mask_fraction
             Share of a cell's tokens to hide and predict; at least one is.
@@ -575,7 +582,7 @@ class Model(SetupMixin):
         tokenizer = make_tokenizer(self.config, mask_fraction)
         mean_errors = partial(mean_squared_errors, self.module)
         errors, _ = apply_to_cells(
-            mean_errors, 1, self.module, cells, rows, tokenizer, batch_size, seed
+            mean_errors, 1, self.module, cells, rows, tokenizer, batch_size, seed, precision
         )
         return errors[:, 0]
 
@@ -585,6 +592,8 @@ class Model(SetupMixin):
         genes: Sequence[str] | str = (),
         indices: Sequence[int] | NDArray[Any] | None = None,
         batch_size: int | None = None,
+        *,
+        precision: str = "auto",
     ) -> pd.DataFrame:
         """Predict expression of named genes from each cell's other genes.
 
@@ -594,7 +603,7 @@ class Model(SetupMixin):
 
         Parameters
         ----------
-        adata, indices, batch_size
+        adata, indices, batch_size, precision
             As in `get_latent_representation`.
         genes
             Genes of the model's vocabulary, by any name `scenc.genes.match` knows.
@@ -626,7 +635,14 @@ class Model(SetupMixin):
         predict = partial(predict_genes, self.module, positions)
         tokenizer = make_tokenizer(self.config)
         predicted, _ = apply_to_cells(
-            predict, len(names), self.module, cells, rows, tokenizer, batch_size
+            predict,
+            len(names),
+            self.module,
+            cells,
+            rows,
+            tokenizer,
+            batch_size,
+            precision=precision,
         )
         return pd.DataFrame(predicted, index=cells.names[rows], columns=pd.Index(names))
 
@@ -664,6 +680,7 @@ class Model(SetupMixin):
         gene_ids: str | None = None,
         overwrite: bool = False,
         progress: bool = True,
+        precision: str = "auto",
     ) -> list[Path]:
         """Embed the cells of files, each into a file of its own, without holding any in memory.
 
@@ -688,6 +705,8 @@ class Model(SetupMixin):
             Whether files that are there may be replaced; otherwise it is an error.
         progress
             Whether to show progress.
+        precision
+            As in `get_latent_representation`.
 
         Returns
         -------
@@ -708,6 +727,7 @@ class Model(SetupMixin):
         """
         self._require_trained()
         choose(format, ("h5ad", "zarr"), "format")
+        choose(precision, PRECISIONS, "precision")
         if isinstance(files, CellFiles):
             cells = copy(files)
         else:
@@ -732,6 +752,7 @@ class Model(SetupMixin):
             key_added=key_added,
             overwrite=overwrite,
             progress=progress,
+            precision=precision,
         )
 
     def save(self, dir_path: str | os.PathLike[str], overwrite: bool = False) -> None:

@@ -125,7 +125,7 @@ def make_batches(
         callbacks = (ShareNeighborhoods(dataset, find),)
     else:
         tokenizer = make_tokenizer(model, config.mask_fraction)
-        dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, lengths=cells.n_genes)
+        dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, by_length=True)
     load = partial(dataset.loader, num_workers=num_workers, pin_memory=pin_memory)
     shuffled = ShuffledRequests(split.train, config.batch_size, seed=model.seed, epoch=epoch)
     ordered = OrderedRequests(

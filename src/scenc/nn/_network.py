@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scenc.nn._mlp import mlp
+from scenc._torch_settings import full_precision
+from scenc.nn._mlp import FullLinear, mlp
 from scenc.nn._transformer import Transformer
 from scenc.nn.expression import build_expression_encoder
 from scenc.nn.genes import GeneEncoder, LearnedGeneEncoder
@@ -60,7 +61,7 @@ class CellTransformer(nn.Module):
             config.norm,
             config.activation,
         )
-        self.decoder = mlp(d_model, d_model, 1, config.activation)
+        self.decoder = mlp(d_model, d_model, 1, config.activation, last=FullLinear)
         if config.residual_init == "zero":
             self.expression_encoder.start_at_zero()
             self.transformer.start_at_zero()
@@ -81,7 +82,10 @@ class CellTransformer(nn.Module):
         -------
         Shape ``(n_cells, n_tokens, d_model)``.
         """
-        expression = F.embedding(batch.value_index, self.expression_encoder.encode(batch))
+        # Sixteen bits would round an x~ above 4 to a multiple of 1/32; distinct values are few.
+        with full_precision(self.device):
+            values = self.expression_encoder.encode(batch)
+        expression = F.embedding(batch.value_index, values)
         if batch.max_masked:
             hidden = F.pad(batch.masked, (0, batch.n_tokens - batch.max_masked))
             expression = torch.where(
@@ -121,10 +125,10 @@ class CellTransformer(nn.Module):
     def _hidden_states(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield z_n (eq. 8) of each length bucket, as wide as its longest cell, unnormalised."""
         tokens = self.embed_tokens(batch)
-        keys = visible_keys(batch) if batch.is_padded else None
-        for start, end, width in batch.length_buckets:
+        keys = visible_keys(batch)
+        for start, end, width, is_padded in batch.length_buckets:
             cells = slice(start, end)
-            attend = None if keys is None else keys[cells, None, None, :width]
+            attend = keys[cells, None, None, :width] if is_padded else None
             yield cells, self.transformer.hidden_states(tokens[cells, :width], attend)
 
     def _pool(self, batch: TokenBatch, cells: slice, hidden: torch.Tensor) -> torch.Tensor:
@@ -139,7 +143,8 @@ class CellTransformer(nn.Module):
             weights = weights * batch.normalized[batch.value_index[cells, : hidden.shape[1]]]
         total = weights.sum(dim=1, keepdim=True)
         weights = weights / torch.where(total > 0, total, 1)
-        pooled = torch.einsum("ct,ctd->cd", weights, hidden.float())
+        with full_precision(hidden.device):
+            pooled = torch.einsum("ct,ctd->cd", weights, hidden.float())
         if by_expression:
             # A mean over the tokens shown, scaled to the sum over all genes of the cell.
             if batch.totals is None:
@@ -151,7 +156,7 @@ class CellTransformer(nn.Module):
     def _decode(self, hidden: torch.Tensor, max_masked: int) -> torch.Tensor:
         """Decode the tokens of one length bucket that may be masked."""
         masked = self.transformer.final_norm(hidden[:, :max_masked])
-        values = self.decoder(masked)[..., 0].float()
+        values = self.decoder(masked)[..., 0]
         return F.pad(values, (0, max_masked - values.shape[1]))
 
     def squared_errors(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -192,7 +197,7 @@ class CellTransformer(nn.Module):
         attend = F.pad(seen, (0, n_named))[:, None] | itself
         encoded = self.transformer(tokens, attend[:, None])[:, n_tokens:]
         decoded: torch.Tensor = self.decoder(encoded)
-        return decoded[..., 0].float()
+        return decoded[..., 0]
 
 
 def visible_keys(batch: TokenBatch) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from scenc._distributed import world_size
+from scenc._torch_settings import full_precision
 from scenc.train._plan import RECONSTRUCTION_LOSS, TrainingPlan
 from scenc.train._ranks import gather_over_ranks, sum_over_ranks
 
@@ -156,11 +157,13 @@ def contrast_loss(
     within_batch
         Whether only cells of the match's batch are negatives.
     """
-    cosine = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+    with full_precision(first.device):
+        cosine = F.normalize(first.float(), dim=1) @ F.normalize(second.float(), dim=1).T
+        cosine = cosine / temperature
     match = torch.arange(len(first), device=first.device)
     losses = []
     for logits, batch in ((cosine, batches[1]), (cosine.T, batches[0])):
         if within_batch:
             logits = logits.masked_fill(batch[:, None] != batch[None], _EXCLUDED)
-        losses.append(F.cross_entropy(logits.float(), match))
+        losses.append(F.cross_entropy(logits, match))
     return torch.stack(losses).mean()

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 
 from scenc.data import (
+    UNKNOWN,
     OrderedRequests,
     Request,
     ShuffledRequests,
@@ -46,14 +47,25 @@ def test_a_subset_is_counted_by_position(counts):
     assert torch.equal(batch.genes, dataset(counts)[Request(np.array([0, 5]), seed=0)].genes)
 
 
-def test_known_lengths_put_long_cells_first(counts):
-    lengths = np.diff(counts.indptr).astype(np.int64)
-    rows = open_rows(counts)
-    part = TokenDataset(rows, np.arange(20), Tokenizer(), np.arange(29, 9, -1), lengths)
-    batch = part[Request(np.array([3, 0, 19, 7]), seed=0)]
-    assert sorted(batch.cells.tolist()) == [0, 3, 7, 19]
+@pytest.mark.parametrize("known", [np.ones(20, bool), np.arange(20) % 3 == 0])
+@pytest.mark.parametrize("stored", [sp.csr_matrix, lambda matrix: matrix.toarray()])
+def test_cells_may_stand_by_their_number_of_tokens(counts, known, stored):
+    lengths = (counts.toarray()[:, known] > 0).sum(axis=1)
+    gene_map = np.where(known, np.cumsum(known) - 1, UNKNOWN)
+    rows, subset = open_rows(stored(counts)), np.arange(29, 9, -1)
+    part = TokenDataset(rows, gene_map, Tokenizer(), subset, by_length=True)
+    batch = part[Request(np.array([3, 0, 19, 7, 12, 1, 5]), seed=0)]
+    assert sorted(batch.cells.tolist()) == [0, 1, 3, 5, 7, 12, 19]
     assert batch.lengths.tolist() == sorted(batch.lengths.tolist(), reverse=True)
     assert batch.lengths.tolist() == lengths[29 - batch.cells.numpy()].tolist()
+
+
+def test_zeros_that_are_stored_do_not_count_as_tokens():
+    stored = sp.csr_matrix(np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1]], np.float32))
+    stored.data = np.array([1, 2, 3, 0, 0, 0], np.float32)
+    dataset = TokenDataset(open_rows(stored), np.arange(3), Tokenizer(), by_length=True)
+    batch = dataset[Request(np.array([2, 0, 1]), seed=0)]
+    assert (batch.cells.tolist(), batch.lengths.tolist()) == ([1, 0, 2], [2, 1, 0])
 
 
 def test_a_gene_map_must_fit_the_columns(counts):

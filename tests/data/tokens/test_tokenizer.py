@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scenc.data import COUNTED, UNKNOWN, Tokenizer
 from scenc.data.tokens._csr import GeneRows
@@ -86,7 +89,7 @@ def test_tokens_equal_a_naive_loop_over_cells(counts, target_sum, data):
     totals = [sum(value for _, value in cell.values()) for cell in cells]
     np.testing.assert_allclose(batch.totals, totals, rtol=1e-5)
     assert batch.lengths.tolist() == [len(cell) for cell in expected]
-    assert batch.is_padded == (len(set(batch.lengths.tolist())) > 1 or not batch.lengths.any())
+    assert batch.length_buckets[0].is_padded == bool((batch.lengths < batch.n_tokens).any())
 
 
 def test_quantile_bins_of_a_deep_cell_with_ties_equal_numpy():
@@ -371,7 +374,7 @@ def test_each_distinct_count_of_a_cell_is_stored_once():
 def test_padding_and_views_of_a_batch():
     batch = tokenize([[1, 0, 3], [0, 2, 0], [0, 0, 0]], target_sum=4, mask_fraction=0.6)
     assert batch.lengths.tolist() == [2, 1, 0]
-    assert batch.is_padded
+    assert batch.length_buckets == ((0, 3, 2, True),)
     assert (batch.n_cells, batch.n_tokens) == (3, 2)
     assert batch.valid.tolist() == [[True, True], [True, False], [False, False]]
     assert batch.masked.tolist() == [[True], [True], [False]]
@@ -387,14 +390,61 @@ def test_length_buckets_cover_a_batch_and_fit_their_longest_cell(in_order):
     lengths = np.random.default_rng(0).integers(0, 200, 150)
     lengths = -np.sort(-lengths) if in_order else lengths
     batch = tokenize(np.arange(200) < lengths[:, None])
-    starts, ends, widths = zip(*batch.length_buckets, strict=True)
+    starts, ends, widths, padded = zip(*batch.length_buckets, strict=True)
     assert starts == (0, *ends[:-1])
     assert ends[-1] == 150
     assert widths == tuple(
         max(1, lengths[start:end].max()) for start, end in zip(starts, ends, strict=True)
     )
+    assert padded == tuple(
+        bool((lengths[start:end] < width).any())
+        for start, end, width in zip(starts, ends, widths, strict=True)
+    )
     if in_order:
-        assert sum((e - s) * w for s, e, w in batch.length_buckets) < 0.7 * 150 * lengths.max()
+        taken = sum((b.end - b.start) * b.width for b in batch.length_buckets)
+        assert taken < 0.7 * 150 * lengths.max()
+
+
+def test_buckets_fit_the_caches_of_a_cpu():
+    batch = tokenize(np.ones((100, 600)))
+    ends = [0, 28, 56, 84, 100]  # 28 cells are the first to have 2**14 tokens
+    expected = [(*bounds, 600, False) for bounds in itertools.pairwise(ends)]
+    assert list(batch.length_buckets) == expected
+    wide = tokenize(np.ones((20, 3000)))
+    assert [(b.start, b.end) for b in wide.length_buckets] == [(0, 16), (16, 20)]
+
+
+def test_few_large_buckets_go_to_a_gpu():
+    lengths = -np.sort(-np.random.default_rng(0).integers(20, 1500, 700))
+    counts = np.arange(1500) < lengths[:, None]
+    batch = tokenize(counts, context=1000)
+    assert len(batch.length_buckets) > 20
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        there = batch.to("cuda")
+    assert there.genes.device.type == "cuda"
+    starts, ends, widths, padded = zip(*there.length_buckets, strict=True)
+    assert starts == (0, *ends[:-1])
+    assert ends[-1] == 700
+    # Full cells stay as they are; the others' width is a multiple of 64 that has room for all.
+    assert (widths[0], padded[0]) == (1000, False)
+    for start, end, width, is_padded in there.length_buckets:
+        found = batch.lengths[start:end]
+        assert is_padded == bool((found < found.max()).any())
+        assert width == (-(-int(found.max()) // 64) * 64 if is_padded else 1000)
+    tokens = [(end - start) * width for start, end, width, _ in there.length_buckets]
+    assert min(tokens[:-1]) >= 2**16
+    assert there.n_tokens == max(widths) == 1024
+    assert there.genes.shape == there.value_index.shape == (700, 1024)
+
+
+def test_small_batches_go_to_a_gpu_as_one_bucket():
+    lengths = np.array([40] * 20 + [30] * 20 + [9] * 20)
+    batch = tokenize(np.arange(40) < lengths[:, None])
+    assert len(batch.length_buckets) > 1
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert batch.to("cuda").length_buckets == ((0, 60, 64, True),)
+        full = tokenize(np.ones((5, 30))).to("cuda")
+        assert (full.length_buckets, full.n_tokens) == (((0, 5, 30, False),), 30)
 
 
 @pytest.mark.parametrize(

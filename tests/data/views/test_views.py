@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from scenc.data import Neighborhoods, Tokenizer, ViewDataset, open_rows, thin
+from scenc.data import UNKNOWN, Neighborhoods, Tokenizer, ViewDataset, open_rows, thin
 from scenc.data.loading._samplers import Request
 
 N_CELLS, N_GENES = 40, 30
@@ -117,9 +117,14 @@ def test_a_request_determines_its_views(counts, known):
     )
 
 
-def test_views_stand_in_the_order_of_their_length(counts, known):
-    batch = dataset(counts, known)[Request(np.arange(N_CELLS), 1)]
+@pytest.mark.parametrize("n_known", [N_GENES, N_GENES // 3])
+def test_views_stand_in_the_order_of_their_length(counts, known, n_known):
+    gene_map = np.where(np.arange(N_GENES) < n_known, np.arange(N_GENES), UNKNOWN)
+    data = ViewDataset(open_rows(counts), gene_map, Tokenizer(), known, (0.3, 0.9), 0.5)
+    batch = data[Request(np.arange(N_CELLS), 1)]
+    assert len(set(batch.first.lengths.tolist())) > 3
     assert (batch.first.lengths.diff() <= 0).all()
+    assert (batch.second.lengths.diff() <= 0).all()
 
 
 def test_a_batch_moves_whole(counts, known):

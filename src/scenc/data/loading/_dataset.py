@@ -6,7 +6,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from scenc.data.loading._loader import BatchLoader
-from scenc.data.tokens import GeneRows
+from scenc.data.tokens import GeneRows, longest_first
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,9 +57,9 @@ class TokenDataset(MemoryDataset["TokenBatch"]):
         How rows become tokens.
     subset
         Rows that requests count in, ``None``: all; requested cell i is row ``subset[i]``.
-    lengths
-        Number of tokens of each row, exact or not. If given, the cells of a batch are put in the
-        order of their length, longest first, so that the network can spare padding.
+    by_length
+        Whether the cells of a batch are put in the order of their number of genes of the
+        vocabulary, largest first, so that the network can spare padding.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TokenDataset(MemoryDataset["TokenBatch"]):
         gene_map: NDArray[np.int64],
         tokenizer: Tokenizer,
         subset: NDArray[np.int64] | None = None,
-        lengths: NDArray[np.int64] | None = None,
+        by_length: bool = False,
     ) -> None:
         if len(gene_map) != rows.shape[1]:
             raise ValueError(
@@ -78,7 +78,7 @@ class TokenDataset(MemoryDataset["TokenBatch"]):
         self._gene_map = np.ascontiguousarray(gene_map, dtype=np.int64)
         self._tokenizer = tokenizer
         self._subset = subset
-        self._lengths = lengths
+        self._by_length = by_length
         self._as_stored = np.array_equal(gene_map, np.arange(rows.shape[1])) and rows.is_plain
 
     def __len__(self) -> int:
@@ -87,10 +87,10 @@ class TokenDataset(MemoryDataset["TokenBatch"]):
     def __getitem__(self, request: Request) -> TokenBatch:
         asked = request.rows
         rows = asked if self._subset is None else self._subset[asked]
-        if self._lengths is not None:
-            order = np.argsort(-self._lengths[rows], kind="stable")
-            asked, rows = asked[order], rows[order]
         matrix, positions = self._rows.select(rows)
+        if self._by_length:
+            order = longest_first(matrix, positions, self._gene_map)
+            asked, positions = asked[order], positions[order]
         if self._as_stored:
             stored = GeneRows(matrix.indptr, matrix.indices, matrix.data, None)
             batch = self._tokenizer.tokens(stored, positions, request.seed)

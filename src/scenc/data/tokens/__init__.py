@@ -1,7 +1,7 @@
 """Rows of counts to batches of tokens: normalise, draw, pad."""
 
-from scenc.data.tokens._batch import TokenBatch
-from scenc.data.tokens._csr import COUNTED, NO_ROWS, UNKNOWN, GeneRows, Joined
+from scenc.data.tokens._batch import LengthBucket, TokenBatch
+from scenc.data.tokens._csr import COUNTED, NO_ROWS, UNKNOWN, GeneRows, Joined, longest_first
 from scenc.data.tokens._subsample import mix
 from scenc.data.tokens._tokenizer import Tokenizer
 
@@ -9,9 +9,11 @@ __all__ = [
     "COUNTED",
     "GeneRows",
     "Joined",
+    "LengthBucket",
     "NO_ROWS",
     "TokenBatch",
     "Tokenizer",
     "UNKNOWN",
+    "longest_first",
     "mix",
 ]

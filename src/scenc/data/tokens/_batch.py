@@ -1,15 +1,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+
+# On a GPU each bucket costs the launch of all kernels, which fewer tokens than this do not repay:
+# an estimate. Widths are multiples of this many tokens there, as attention's kernels want them.
+_MIN_TOKENS_ON_GPU, _STEP_ON_GPU = 2**16, 64
+
+
+class LengthBucket(NamedTuple):
+    """Cells of similar length that stand side by side in a batch.
+
+    Attributes
+    ----------
+    start, end
+        The first cell, and that after the last.
+    width
+        Number of tokens to take: the longest cell's, or a few more.
+    is_padded
+        Whether any cell is shorter: without padding attention needs no mask.
+    """
+
+    start: int
+    end: int
+    width: int
+    is_padded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +81,11 @@ class TokenBatch:
         Sum of normalised expression x~ over all genes of the cell that are in the vocabulary, also
         those beyond `Tokenizer.context`, shape ``(n_cells,)``; needed by ``pooling="expression"``,
         ``None`` if not asked for.
-    is_padded
-        Whether any cell is shorter than ``n_tokens``: without padding attention needs no mask.
     max_masked
         The largest of ``n_masked``.
     length_buckets
-        First cell, end, and length of the longest cell of each bucket: runs of cells of similar
-        length, which the network takes one after the other to spare most of the padding.
+        Runs of cells of similar length, which the network takes one after the other to spare most
+        of the padding. A batch that is copied to a GPU has fewer, larger ones.
     """
 
     genes: torch.Tensor
@@ -74,9 +97,8 @@ class TokenBatch:
     n_masked: torch.Tensor
     cells: torch.Tensor
     totals: torch.Tensor | None
-    is_padded: bool
     max_masked: int
-    length_buckets: tuple[tuple[int, int, int], ...]
+    length_buckets: tuple[LengthBucket, ...]
 
     @property
     def n_cells(self) -> int:
@@ -85,7 +107,7 @@ class TokenBatch:
 
     @property
     def n_tokens(self) -> int:
-        """Number of tokens of the longest cell."""
+        """Number of tokens of the longest cell, or a few more."""
         return self.genes.shape[1]
 
     @property
@@ -112,11 +134,22 @@ class TokenBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Copy the tensors to a device."""
-        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        there = self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        return there._in_large_buckets() if torch.device(device).type == "cuda" else there
 
     def pin_memory(self) -> Self:
         """Copy the tensors to page-locked memory."""
         return self._map(torch.Tensor.pin_memory)
+
+    def _in_large_buckets(self) -> Self:
+        """Merge buckets, and widen those with padding, until they suit a GPU."""
+        buckets = [_rounded(bucket) for bucket in _merged(self.length_buckets)]
+        more = max(bucket.width for bucket in buckets) - self.n_tokens
+        if more <= 0:
+            return replace(self, length_buckets=tuple(buckets))
+        # Padded where the tensors are by now: a padded copy would not be page-locked.
+        genes, value_index = (F.pad(t, (0, more)) for t in (self.genes, self.value_index))
+        return replace(self, genes=genes, value_index=value_index, length_buckets=tuple(buckets))
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         changed: dict[str, Any] = {}
@@ -125,3 +158,24 @@ class TokenBatch:
             if isinstance(value, torch.Tensor):
                 changed[field.name] = function(value)
         return replace(self, **changed)
+
+
+def _merged(buckets: tuple[LengthBucket, ...]) -> list[LengthBucket]:
+    """Merge buckets with those that follow until each, save the last, is worth its launches."""
+    merged = [buckets[0]]
+    for following in buckets[1:]:
+        last = merged[-1]
+        if (last.end - last.start) * last.width >= _MIN_TOKENS_ON_GPU:
+            merged.append(following)
+            continue
+        is_padded = last.is_padded or following.is_padded or last.width != following.width
+        width = max(last.width, following.width)
+        merged[-1] = LengthBucket(last.start, following.end, width, is_padded)
+    return merged
+
+
+def _rounded(bucket: LengthBucket) -> LengthBucket:
+    """Round a bucket's width up, unless its cells are full and would need a mask for it."""
+    if not bucket.is_padded:
+        return bucket
+    return bucket._replace(width=-(-bucket.width // _STEP_ON_GPU) * _STEP_ON_GPU)

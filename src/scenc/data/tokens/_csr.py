@@ -10,6 +10,7 @@ from numba.extending import overload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_array, csr_matrix
 
 # Values of a gene map at columns that are no gene of the vocabulary: left out altogether, or no
 # tokens and yet counted in the library size.
@@ -85,6 +86,36 @@ class Joined:
         """Return what has been put in."""
         n = self._indptr[self._n_rows]
         return GeneRows(self._indptr, self._genes[:n], self._values[:n], self._library_sizes)
+
+
+def longest_first(
+    counts: csr_matrix | csr_array, rows: NDArray[np.int64], gene_map: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return positions in `rows` by the number of non-zero genes of the vocabulary, largest first.
+
+    Arguments are those of `Tokenizer`. What a cell has beyond the vocabulary makes no tokens, and
+    may be most of it.
+    """
+    known = _count_known(counts.indptr, counts.indices, counts.data, rows, gene_map)
+    return np.argsort(-known, kind="stable")
+
+
+@njit(cache=True, nogil=True)
+def _count_known(indptr, indices, values, rows, gene_map):  # type: ignore[no-untyped-def]
+    """Count the non-zero genes of the vocabulary in rows of a CSR matrix.
+
+    Columns that do not exist count for nothing: what makes tokens of the rows refuses them.
+    """
+    counts = np.zeros(len(rows), np.int64)
+    n_columns = np.uint64(len(gene_map))
+    for i in range(len(rows)):
+        n = 0
+        for j in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            column = np.uint64(indices[j])
+            if column < n_columns:
+                n += (gene_map[column] >= 0) & (values[j] != 0)
+        counts[i] = n
+    return counts
 
 
 @njit(cache=True, nogil=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from scenc.data.tokens._batch import TokenBatch
+from scenc.data.tokens._batch import LengthBucket, TokenBatch
 from scenc.data.tokens._csr import add, as_type, copy, copy_known
 from scenc.data.tokens._distinct import N_SLOTS, log_sum, number_values, quantile_edges, slots_of
 from scenc.data.tokens._subsample import END, digest, find_limit, keep_top, place, random_keys
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # Most cells have no more distinct counts than this.
 _FEW_VALUES = 32
-# A bucket has at least this many cells, and ends where cells are shorter than this share of it.
-_MIN_BUCKET, _SHRINK = 16, 0.8
+# A bucket has at least this many cells, and ends where cells are shorter than this share of it or
+# where it has this many tokens.
+_MIN_BUCKET, _SHRINK, _MOST_TOKENS = 16, 0.8, 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +169,26 @@ class Tokenizer:
             n_masked=torch.from_numpy(n_masked),
             cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
             totals=torch.from_numpy(totals) if self.totals else None,
-            is_padded=bool((lengths < genes.shape[1]).any()),
             max_masked=int(n_masked.max(initial=0)),
             length_buckets=_length_buckets(lengths),
         )
 
 
-def _length_buckets(lengths: NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
-    """Cut a batch where cells have become much shorter than the widest of their bucket."""
-    buckets: list[tuple[int, int, int]] = []
-    start, width = 0, 1
+def _length_buckets(lengths: NDArray[np.int64]) -> tuple[LengthBucket, ...]:
+    """Cut a batch where cells have become much shorter than the widest of their bucket.
+
+    It is cut as well where a bucket is as large as a CPU's caches like; a GPU gets several as one
+    (`TokenBatch.to`).
+    """
+    buckets: list[LengthBucket] = []
+    start, width, shortest = 0, 1, np.iinfo(np.int64).max
     for cell, length in enumerate(lengths.tolist()):
-        if cell - start >= _MIN_BUCKET and length < _SHRINK * width:
-            buckets.append((start, cell, width))
-            start, width = cell, 1
-        width = max(width, length)
-    return (*buckets, (start, len(lengths), width))
+        n = cell - start
+        if n >= _MIN_BUCKET and (length < _SHRINK * width or n * width >= _MOST_TOKENS):
+            buckets.append(LengthBucket(start, cell, width, shortest < width))
+            start, width, shortest = cell, 1, length
+        width, shortest = max(width, length), min(shortest, length)
+    return (*buckets, LengthBucket(start, len(lengths), width, shortest < width))
 
 
 @njit(cache=True, nogil=True)

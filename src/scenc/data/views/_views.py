@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from scenc.data.loading import MemoryDataset
+from scenc.data.tokens import longest_first
 from scenc.data.views._thin import thin, uniforms
 
 if TYPE_CHECKING:
@@ -176,6 +177,5 @@ class ViewDataset(MemoryDataset[ViewBatch]):
     ) -> TokenBatch:
         matrix, positions = self._rows.select(rows)
         thinned = thin(matrix[positions], shares, seed, pairs)
-        lengths = np.diff(thinned.indptr)
-        order = np.argsort(-lengths, kind="stable")
+        order = longest_first(thinned, np.arange(len(rows)), self._gene_map)
         return self._tokenizer(thinned, order, self._gene_map, seed)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scenc._torch_settings import full_precision
 from scenc.nn._mlp import mlp
 from scenc.nn.genes._base import GeneEncoder
 
@@ -13,8 +14,10 @@ from scenc.nn.genes._base import GeneEncoder
 class ProteinGeneEncoder(GeneEncoder):
     """A trained MLP of fixed, pretrained gene vectors: e = MLP(E(g)) (eq. 12).
 
-    The MLP runs once over the distinct genes of a batch, never over its tokens. Where no gradient
-    is wanted (evaluation), the whole vocabulary is projected once and kept until training resumes.
+    The MLP runs once over the distinct genes of a batch, never over its tokens; on a GPU over the
+    whole vocabulary, since the CPU would wait there to learn how many are distinct. Where no
+    gradient is wanted (evaluation), the whole vocabulary is projected once and kept until training
+    resumes.
 
     Use `from_vectors` to build one from data; the constructor makes an empty one of a given shape.
 
@@ -116,6 +119,8 @@ class ProteinGeneEncoder(GeneEncoder):
         # The cached table is stale after the next step, and `train` may not have been called before
         # it: Lightning ends a validation without that.
         self._cached = None
+        if genes.device.type != "cpu":
+            return F.embedding(genes, self.table())
         present = torch.zeros(len(self.vectors), dtype=torch.bool, device=genes.device)
         present[genes.reshape(-1)] = True
         position = present.cumsum(0) - 1
@@ -144,10 +149,11 @@ class ProteinGeneEncoder(GeneEncoder):
     def table(self) -> torch.Tensor:
         """Return the vectors of the whole vocabulary, shape ``(n_genes, d_model)``."""
         if torch.is_grad_enabled() or self.training:
-            return self._project(torch.arange(len(self.vectors), device=self.vectors.device))
+            return self._project()
         if self._cached is None:
-            every = torch.arange(len(self.vectors), device=self.vectors.device)
-            self._cached = self._project(every).float()
+            # In FP32, whatever precision is asked for first: what is kept serves all.
+            with full_precision(self.vectors.device):
+                self._cached = self._project().float()
         return self._cached
 
     @torch.no_grad()
@@ -160,10 +166,13 @@ class ProteinGeneEncoder(GeneEncoder):
         last.weight.mul_(factor)
         last.bias.sub_(mean).mul_(factor)
 
-    def _project(self, genes: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = self.norm(self.mlp(self.vectors[genes].to(self.own.dtype)))
+    def _project(self, genes: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the vectors of some genes, or of the whole vocabulary."""
+        vectors, own = self.vectors, self.own_index
+        if genes is not None:
+            vectors, own = vectors[genes], own[genes]
+        projected: torch.Tensor = self.norm(self.mlp(vectors.to(self.own.dtype)))
         if len(self.own):
-            own = self.own_index[genes]
             stand_in = F.embedding(own.clamp(min=0), self.own).to(projected.dtype)
             projected = torch.where((own >= 0)[:, None], stand_in, projected)
         return projected
