@@ -286,3 +286,23 @@ def test_pooling_by_expression_asks_for_the_sums_it_needs(make_batch):
     with pytest.raises(ValueError, match=r"Tokenizer\(totals=True\)"):
         network.embed_cells(make_batch())
     assert network.embed_cells(make_batch(totals=True)).isfinite().all()
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_checkpointed_blocks_give_the_same_gradients(make_batch, norm):
+    network = build(norm=norm, n_layers=3, dropout=0.2).train()
+    batch = make_batch(mask_fraction=0.5)
+    found, calls = [], []
+    network.transformer.blocks[1].register_forward_pre_hook(lambda *_: calls.append(1))
+    for again in (False, True):
+        network.transformer.checkpoint_blocks = again
+        network.zero_grad()
+        torch.manual_seed(3)
+        errors, n_masked = network.squared_errors(batch)
+        (errors.sum() / n_masked.sum()).backward()
+        found.append([w.grad.clone() for w in network.parameters() if w.grad is not None])
+    assert len(calls) == 3
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    with torch.no_grad():
+        network.eval().embed_cells(batch)
+    assert len(calls) == 4

@@ -32,6 +32,7 @@ from scenc.model._initial import (
     make_network,
     make_tokenizer,
 )
+from scenc.model._memory import fit_batch, gpu_memory
 from scenc.model._persistence import ModelState, history_frame, load_model, save_model
 from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
@@ -293,7 +294,8 @@ class Model(SetupMixin):
         ----------
         max_epochs, batch_size, accumulate_grad_batches
             As in `scenc.train.TrainConfig`; ``None``: the preset's, or as many epochs as come to
-            `cell_visits` if that is given.
+            `cell_visits` if that is given. If the preset's batches do not fit into a GPU, smaller
+            ones are taken, and as many more accumulated (not with the contrastive objective).
         precision
             ``"auto"`` is FP16 mixed precision on CUDA and full precision elsewhere; else any
             precision of Lightning (``"32-true"``, ``"bf16-mixed"``, ...).
@@ -365,6 +367,16 @@ class Model(SetupMixin):
         files = datamodule or self._datamodule
         if files is not None and "batch_size" not in named:
             config = replace(config, batch_size=files.batch_size or config.batch_size)
+        memory = gpu_memory(accelerator, strategy)
+        if memory is not None:
+            config = fit_batch(
+                self.module,
+                config,
+                len(self.vocabulary),
+                mixed=precision not in ("32-true", "64-true"),
+                memory=memory,
+                may_cut="batch_size" not in named and (files is None or files.batch_size is None),
+            )
         pin_memory = accelerator != "cpu" and torch.cuda.is_available()
         data = self._training_data(files, config, num_workers, pin_memory)
         config = replace(config, max_epochs=config.epochs(len(data.split.train)))

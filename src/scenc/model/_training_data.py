@@ -169,9 +169,12 @@ def training_identity(
     devices: str,
 ) -> dict[str, Any]:
     """Return what two trainings must have in common if one is to go on where the other ended."""
+    settings = asdict(config)
+    # The weights do not depend on it.
+    del settings["checkpoint_blocks"]
     return {
         **asdict(model),
-        **asdict(config),
+        **settings,
         "genes": hashlib.sha256("\n".join(vocabulary).encode()).hexdigest(),
         "split_sizes": [len(rows) for rows in split],
         "first_epoch": first_epoch,

@@ -5,6 +5,7 @@ from typing import cast
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from scenc.nn._mlp import ACTIVATIONS
 
@@ -102,7 +103,14 @@ class Transformer(nn.Module):
         Number of blocks.
     d_model, n_heads, d_feedforward, dropout, norm, activation
         Of each block.
+
+    Attributes
+    ----------
+    checkpoint_blocks
+        Whether training computes the inside of each block anew in backward instead of keeping it.
     """
+
+    checkpoint_blocks = False
 
     def __init__(
         self,
@@ -138,8 +146,13 @@ class Transformer(nn.Module):
 
     def hidden_states(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Return the last block's hidden states, before the final norm; arguments as `forward`."""
+        again = self.checkpoint_blocks and self.training and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, attn_mask)
+            x = (
+                checkpoint(block, x, attn_mask, use_reentrant=False)
+                if again
+                else block(x, attn_mask)
+            )
         return x
 
     def start_at_zero(self) -> None:

@@ -49,6 +49,7 @@ class TrainingPlan(LightningModule):
         super().__init__()
         self.network = network
         self.config = config
+        network.transformer.checkpoint_blocks = config.checkpoint_blocks
         self.last_loss = torch.zeros(())
         self._validation = torch.zeros(0)
 

@@ -1,0 +1,146 @@
+"""Batches that fit into a GPU: what autograd keeps is counted on fake CUDA tensors."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from scenc.data import Tokenizer
+from scenc.model import _memory
+from scenc.model._memory import fit_batch, gpu_memory, training_bytes
+from scenc.model._presets import get_preset
+from scenc.nn import CellTransformer, ModelConfig
+from scenc.train import TrainConfig
+
+N_GENES = 2000
+GB = 10**9
+
+
+def preset(name, objective="masked", **changes):
+    chosen = get_preset(name, objective)
+    with torch.device("meta"):
+        network = CellTransformer(ModelConfig(**chosen.model), N_GENES)
+    return network, TrainConfig(**{**chosen.train, **changes})
+
+
+def kept(n_cells, settings, config, precision):
+    """Return the bytes that autograd keeps of so many full cells, weights aside."""
+    counts = sp.csr_matrix(np.ones((n_cells, N_GENES), np.float32))
+    tokenizer = Tokenizer(context=settings.context, mask_fraction=0.5)
+    batch = tokenizer(counts, np.arange(n_cells), np.arange(N_GENES))
+    storages = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage.nbytes()
+        return tensor
+
+    network = CellTransformer(settings, N_GENES).train()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network = network.to("cuda")
+        network.transformer.checkpoint_blocks = config.checkpoint_blocks
+        batch = batch.to("cuda")
+        with (
+            torch.autocast("cuda", torch.float16, enabled=precision == "16-mixed"),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
+            errors, _ = network.squared_errors(batch)
+            errors.sum()
+    return sum(storages.values())
+
+
+def efficient(query, key, value, attn_mask, dropout_p):
+    attend = torch.ops.aten._scaled_dot_product_efficient_attention
+    return attend(query, key, value, attn_mask, True, dropout_p)[0]
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "32-true"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["base", "paper"])
+def test_the_estimate_is_what_autograd_keeps(monkeypatch, name, dropout, precision):
+    # Without a CUDA device autocast would switch itself off; fake tensors need none.
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    # Nor can attention's kernel be chosen: this one is, where flash attention is not possible.
+    monkeypatch.setattr("scenc.nn._transformer.F.scaled_dot_product_attention", efficient)
+    settings = ModelConfig(**{**get_preset(name, "masked").model, "dropout": dropout})
+    config = TrainConfig()
+    four, eight = (kept(n, settings, config, precision) for n in (4, 8))
+    with torch.device("meta"):
+        network = CellTransformer(settings, N_GENES)
+    estimated = [
+        training_bytes(network, config, N_GENES, mixed=precision == "16-mixed", batch_size=n)
+        for n in (4, 8)
+    ]
+    # Of four cells more, so that weights do not matter.
+    assert estimated[1] - estimated[0] == pytest.approx(eight - four, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("memory", "size"), [(150, 512), (80, 256), (40, 128), (24, 64), (16, 32), (11, 32), (8, 16)]
+)
+def test_preset_papers_batches_fit_and_make_a_step_of_16384_cells(memory, size, caplog):
+    network, config = preset("paper")
+    with caplog.at_level(logging.INFO, "scenc"):
+        fitted = fit_batch(network, config, N_GENES, mixed=True, memory=memory * GB, may_cut=True)
+    assert fitted.batch_size == size
+    assert fitted.batch_size * fitted.accumulate_grad_batches == 16_384
+    used = training_bytes(network, fitted, N_GENES, mixed=True, batch_size=size)
+    assert used <= 0.8 * memory * GB
+    if size < 512:
+        twice = training_bytes(network, fitted, N_GENES, mixed=True, batch_size=2 * size)
+        assert twice > 0.8 * memory * GB
+        assert f"batches of {size} are taken" in caplog.text
+        assert "16384 cells a step" in caplog.text
+    else:
+        assert fitted == config
+        assert not caplog.text
+
+
+def test_checkpointed_blocks_take_a_fraction_of_the_memory():
+    network, config = preset("paper", checkpoint_blocks=True)
+    little = training_bytes(network, config, N_GENES, mixed=True, batch_size=512)
+    _, config = preset("paper")
+    much = training_bytes(network, config, N_GENES, mixed=True, batch_size=512)
+    assert 90 * GB < much < 120 * GB
+    assert little < much / 3
+
+
+@pytest.mark.parametrize(
+    ("objective", "memory", "may_cut"),
+    [("masked", 40, False), ("masked", 0.1, True), ("contrastive", 1, True)],
+    ids=["a size that was asked for", "not one cell fits", "contrastive"],
+)
+def test_what_cannot_be_cut_is_left_with_a_warning(objective, memory, may_cut, caplog):
+    network, config = preset("paper", objective)
+    fitted = fit_batch(
+        network, config, N_GENES, mixed=True, memory=int(memory * GB), may_cut=may_cut
+    )
+    assert fitted == config
+    assert "checkpoint_blocks=True" in caplog.text
+
+
+def test_only_cuda_devices_are_looked_at(monkeypatch):
+    assert gpu_memory("cpu", "auto") is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert gpu_memory("cpu", "auto") is None
+    assert gpu_memory("auto", "ddp_notebook") is None
+    assert gpu_memory("gpu", "ddp_fork") is None
+
+
+def test_a_model_trains_with_the_batches_that_fit(adata, make_model, monkeypatch, train):
+    monkeypatch.setattr("scenc.model._model.gpu_memory", lambda accelerator, strategy: 10**6)
+    monkeypatch.setattr(
+        _memory, "training_bytes", lambda *_, batch_size, **__: batch_size * 10**6 // 20
+    )
+    model = make_model(adata)
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    config = model.train_config
+    assert (config.batch_size, config.accumulate_grad_batches) == (16, 4)
+    model.train(max_epochs=1, batch_size=64, accelerator="cpu", enable_progress_bar=False)
+    config = model.train_config
+    assert (config.batch_size, config.accumulate_grad_batches) == (64, 1)
