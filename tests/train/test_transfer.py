@@ -37,6 +37,7 @@ def test_only_copies_to_a_gpu_are_not_waited_for(make_counts, monkeypatch, kind,
         return self
 
     monkeypatch.setattr(torch.Tensor, "to", to)
+    # Lightning's way; it warns where a plan with a way of its own is given a datamodule.
     plan.transfer_batch_to_device(batch, torch.device(device), 0)
     assert len(asked) >= 7
     assert set(asked) == {(device, device == "cuda")}

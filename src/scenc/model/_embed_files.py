@@ -74,7 +74,7 @@ def _embed_file(
     values: list[NDArray[np.float32]] = []
     for batch in cells.predict_dataloader(number):
         _, in_file = cells.locate(batch.cells.numpy())
-        embedded = network.embed_cells(batch.to(network.device, non_blocking=True))
+        embedded = network.embed_cells(batch.to(network.device))
         rows.append(in_file)
         values.append(embedded.float().cpu().numpy())
         n_empty += int((batch.lengths == 0).sum())

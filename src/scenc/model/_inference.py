@@ -86,7 +86,7 @@ def apply_to_cells(
         for batch in dataset.loader(requests, pin_memory=device.type == "cuda"):
             positions = batch.cells.numpy()
             empty[positions] = batch.lengths.numpy() == 0
-            found = function(batch.to(device, non_blocking=True))
+            found = function(batch.to(device))
             values[positions] = found.float().cpu().numpy()
     return values, np.flatnonzero(empty)
 

@@ -16,7 +16,7 @@ from scenc.train._ranks import sum_over_ranks
 from scenc.train._schedule import warmup_cosine, warmup_within
 
 if TYPE_CHECKING:
-    from scenc.data import TokenBatch, ViewBatch
+    from scenc.data import TokenBatch
     from scenc.nn import CellTransformer
     from scenc.train._config import TrainConfig
 
@@ -52,17 +52,6 @@ class TrainingPlan(LightningModule):
         network.transformer.checkpoint_blocks = config.checkpoint_blocks
         self.last_loss = torch.zeros(())
         self._validation = torch.zeros(0)
-
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> TokenBatch | ViewBatch:
-        """Copy a batch without waiting for it.
-
-        Lightning does so with plain tensors only. From page-locked memory, where batches for a GPU
-        are, its copy is queued like a kernel; on other devices it may be read before it is there.
-        """
-        moved: TokenBatch | ViewBatch = batch.to(device, non_blocking=device.type == "cuda")
-        return moved
 
     @abstractmethod
     def validation_sums(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -132,10 +132,17 @@ class TokenBatch:
         """Name the rows of the source that the cells came from."""
         return replace(self, cells=torch.from_numpy(np.ascontiguousarray(cells, dtype=np.int64)))
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """Copy the tensors to a device."""
-        there = self._map(lambda t: t.to(device, non_blocking=non_blocking))
-        return there._in_large_buckets() if torch.device(device).type == "cuda" else there
+    def to(self, device: torch.device | str, non_blocking: bool | None = None) -> Self:
+        """Copy the tensors to a device; by default without waiting on CUDA, and only there.
+
+        Lightning copies batches by this method and leaves the default: it asks for copies that are
+        not waited for with plain tensors only. From page-locked memory, where batches for a GPU
+        are, a copy is queued like a kernel; on other devices it may be read before it is there.
+        """
+        on_cuda = torch.device(device).type == "cuda"
+        without_waiting = on_cuda if non_blocking is None else non_blocking
+        there = self._map(lambda t: t.to(device, non_blocking=without_waiting))
+        return there._in_large_buckets() if on_cuda else there
 
     def pin_memory(self) -> Self:
         """Copy the tensors to page-locked memory."""

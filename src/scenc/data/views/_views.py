@@ -89,8 +89,10 @@ class ViewBatch:
         """Number of pairs."""
         return self.first.n_cells
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """Copy the tensors to a device."""
+    def to(self, device: torch.device | str, non_blocking: bool | None = None) -> Self:
+        """Copy the tensors to a device; by default without waiting on CUDA (see `TokenBatch`)."""
+        if non_blocking is None:
+            non_blocking = torch.device(device).type == "cuda"
         return replace(
             self,
             **{
