@@ -12,7 +12,7 @@ from scenc.data.loading import (
 )
 from scenc.data.store import CellStore, build_store
 from scenc.data.tokens import COUNTED, UNKNOWN, LengthBucket, TokenBatch, Tokenizer
-from scenc.data.views import Neighborhoods, ViewBatch, ViewDataset, thin
+from scenc.data.views import CellCounts, Neighborhoods, ViewBatch, ViewDataset, thin
 
 # Earlier names.
 CellLoader = BatchLoader
@@ -21,6 +21,7 @@ __all__ = [
     "COUNTED",
     "UNKNOWN",
     "BatchLoader",
+    "CellCounts",
     "CellFiles",
     "CellFilesError",
     "CellLoader",

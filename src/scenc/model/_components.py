@@ -81,15 +81,20 @@ def find_components(values: sp.csr_matrix, n_components: int, seed: int) -> Comp
 
 
 def start_network(network: CellTransformer, config: ModelConfig, cells: AlignedCounts) -> None:
-    """Give a new network the spectral gene vectors and the centre that its settings ask for.
+    """Give a new network the start from data that its settings ask for.
+
+    These are spectral gene vectors, the centre of embeddings, and the genes' mean share of counts.
 
     Gene vectors are loadings times the root of the number of genes, as large as random ones of
     standard deviation 1. Dimensions beyond the components stay small and random.
     """
-    if config.gene_init != "spectral" and config.pooling != "expression":
-        return
     encoder = network.gene_encoder
     n_genes, d_model = encoder.table().shape
+    if config.objective == "generative":
+        share = torch.from_numpy(mean_share(cells, n_genes, config.seed))
+        network.count_decoder.start_at(share)
+    if config.gene_init != "spectral" and config.pooling != "expression":
+        return
     values = sample(cells, n_genes, config.target_sum, config.seed)
     if config.gene_init == "spectral":
         found = find_components(values, d_model, config.seed)
@@ -145,6 +150,25 @@ def sample(cells: AlignedCounts, n_genes: int, target_sum: float, seed: int) -> 
     return normalise(matrix[positions], cells.gene_map, n_genes, target_sum)
 
 
+def mean_share(cells: AlignedCounts, n_genes: int, seed: int) -> NDArray[np.float32]:
+    """Return each gene's share of all counts of the vocabulary, shape ``(n_genes,)``."""
+    matrix, positions = cells.rows.select(sampled_rows(cells, seed))
+    counts = np.asarray(line_up(matrix[positions], cells.gene_map, n_genes).sum(axis=0)).ravel()
+    share: NDArray[np.float32] = (counts / max(counts.sum(), 1)).astype(np.float32)
+    return share
+
+
+def line_up(
+    counts: sp.csr_matrix | sp.csr_array, gene_map: NDArray[np.int64], n_genes: int
+) -> sp.csr_matrix:
+    """Return counts by the genes of the vocabulary, cells x genes."""
+    known = np.flatnonzero(gene_map >= 0)
+    into = sp.csr_matrix(
+        (np.ones(len(known), np.float32), (known, gene_map[known])), (len(gene_map), n_genes)
+    )
+    return sp.csr_matrix(sp.csr_matrix(counts, dtype=np.float32) @ into)
+
+
 def normalise(
     counts: sp.csr_matrix | sp.csr_array,
     gene_map: NDArray[np.int64],
@@ -155,13 +179,9 @@ def normalise(
 
     Cells without counts of the vocabulary are rows of zeros.
     """
-    known = np.flatnonzero(gene_map >= 0)
-    into = sp.csr_matrix(
-        (np.ones(len(known), np.float32), (known, gene_map[known])), (len(gene_map), n_genes)
-    )
     rows = sp.csr_matrix(counts, dtype=np.float32)
     depth = np.asarray(rows @ (gene_map != UNKNOWN).astype(np.float32)).ravel()
-    lined_up = sp.csr_matrix(rows @ into)
+    lined_up = line_up(rows, gene_map, n_genes)
     scale = np.divide(target_sum, depth, out=np.zeros_like(depth), where=depth > 0)
     lined_up.data = np.log1p(lined_up.data * np.repeat(scale, np.diff(lined_up.indptr)))
     return lined_up

@@ -14,6 +14,8 @@ from scenc.model._components import start_network, variable_genes
 from scenc.nn import CellTransformer, ProteinGeneEncoder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -73,14 +75,19 @@ def choose_vocabulary(
     return Vocabulary(genes, counted, cells, vectors)
 
 
-def make_network(config: ModelConfig, vocabulary: Vocabulary) -> CellTransformer:
-    """Make a network with initial weights, drawn from the settings' seed and started from data."""
+def make_network(
+    config: ModelConfig, vocabulary: Vocabulary, n_categories: Sequence[int]
+) -> CellTransformer:
+    """Make a network with initial weights, drawn from the settings' seed and started from data.
+
+    `n_categories` are those of each covariate that a decoder of counts is told.
+    """
     # Networks are made on the CPU; other devices' random states are left alone.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         encoder = _protein_encoder(config, vocabulary.vectors)
         edges = _global_edges(config, vocabulary.cells)
-        network = CellTransformer(config, len(vocabulary.genes), encoder, edges)
+        network = CellTransformer(config, len(vocabulary.genes), encoder, edges, n_categories)
         start_network(network, config, vocabulary.cells)
     return network
 
@@ -106,6 +113,7 @@ def cells_to_start_from(config: ModelConfig, datamodule: CellModule) -> NDArray[
         config.n_top_genes is not None
         or config.gene_init == "spectral"
         or config.pooling == "expression"
+        or config.objective == "generative"
         or _has_global_edges(config)
     ):
         return np.zeros(0, np.int64)

@@ -68,7 +68,7 @@ def fit_batch(
     """Return the settings with the largest batches that fit, and as many cells in each step.
 
     Batches are cut into equal parts, and as many times more of them are accumulated. Where that is
-    not possible the settings stay as they are, with a warning: under the contrastive objective,
+    not possible the settings stay as they are, with a warning: under objectives with a contrast,
     whose batches' cells are told from each other, and where no part fits.
 
     Parameters
@@ -90,7 +90,7 @@ def fit_batch(
     n_parts = next(
         (n for n in range(2, whole + 1) if whole % n == 0 and needed(whole // n) <= room), None
     )
-    if n_parts is None or not may_cut or network.config.objective == "contrastive":
+    if n_parts is None or not may_cut or network.config.objective != "masked":
         logger.warning(
             "Training takes about %.0f GB with batches of %d cells; the GPU has %.0f GB. Smaller "
             "batches (batch_size), fewer genes a cell (context, view_genes) or "
@@ -134,7 +134,7 @@ def gpu_memory(accelerator: str, strategy: object) -> int | None:
 
 def _tokens(model: ModelConfig, config: TrainConfig, n_genes: int) -> int:
     """Return the most tokens that a cell, or a pair of views, has in training."""
-    if model.objective == "contrastive":
+    if model.objective != "masked":
         return 2 * min(config.view_genes, n_genes)
     return min(model.context or n_genes, n_genes)
 

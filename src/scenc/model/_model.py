@@ -18,6 +18,12 @@ from scenc.data import CellFiles
 from scenc.data.counts import gene_names
 from scenc.genes import match
 from scenc.model._aligned_counts import align_anndata, align_streamed, rna_of, streamed_batches
+from scenc.model._covariates import (
+    Covariates,
+    extended,
+    registered_covariates,
+    streamed_covariates,
+)
 from scenc.model._embed_files import embed_files
 from scenc.model._inference import (
     PRECISIONS,
@@ -50,6 +56,7 @@ from scenc.nn import ModelConfig
 from scenc.train import (
     Checkpoints,
     ContrastivePlan,
+    GenerativePlan,
     MaskedExpressionPlan,
     NonFiniteLossError,
     StartTogether,
@@ -81,6 +88,7 @@ _BATCH_SIZE = 128
 _PLANS: dict[str, type[TrainingPlan]] = {
     "masked": MaskedExpressionPlan,
     "contrastive": ContrastivePlan,
+    "generative": GenerativePlan,
 }
 
 
@@ -126,6 +134,9 @@ class Model(SetupMixin):
         The genes the model knows.
     counted
         Genes of the training data beside them, which count for the library size only.
+    covariates
+        Names of the batches, and of the categories of further covariates, that the generative
+        objective's decoder knows.
     module
         The network.
     train_config
@@ -156,6 +167,7 @@ class Model(SetupMixin):
     preset: str
     vocabulary: pd.Index[str]
     counted: pd.Index[str]
+    covariates: dict[str, list[str]]
     module: CellTransformer
     train_config: TrainConfig | None
     is_trained_: bool
@@ -193,8 +205,12 @@ class Model(SetupMixin):
         vectors = None if protein_embeddings is None else align_vectors(protein_embeddings, genes)
         cells, batches = self._starting_cells(config, genes)
         chosen_genes = choose_vocabulary(config, genes, cells, batches, vectors)
-        network = make_network(config, chosen_genes)
-        self._adopt(config, preset, chosen_genes.genes, chosen_genes.counted, network)
+        covariates = {}
+        if config.objective == "generative":
+            covariates = self._cell_covariates(datamodule).categories
+        n_categories = [len(names) for names in covariates.values()]
+        network = make_network(config, chosen_genes, n_categories)
+        self._adopt(config, preset, chosen_genes.genes, chosen_genes.counted, network, covariates)
 
     def _adopt(
         self,
@@ -203,11 +219,13 @@ class Model(SetupMixin):
         vocabulary: pd.Index[str],
         counted: pd.Index[str],
         network: CellTransformer,
+        covariates: dict[str, list[str]],
     ) -> None:
         """Take over the parts of a model that has not been trained."""
         self.config, self.preset = config, preset
         self.vocabulary, self.counted = vocabulary, counted
         self.module = network
+        self.covariates = covariates
         self.train_config = None
         self._n_epochs = self._n_steps = 0
         settings = ", ".join(f"{name}={value!r}" for name, value in asdict(config).items())
@@ -427,14 +445,14 @@ class Model(SetupMixin):
         if files is None:
             cells = self._training_cells()
             split = split_cells(cells.n_genes, config, self.config.seed)
-            loaded = LoadedCells(cells, self._batches(), split)
+            loaded = LoadedCells(cells, self._training_covariates(None), split)
         else:
             files = line_up(files, self.vocabulary, self.counted)
             if self.config.objective == "masked":
                 return stream_batches(
                     files, self.config, config, self._n_epochs, pin_memory=pin_memory
                 )
-            loaded = load_cells(files)
+            loaded = load_cells(files, self._training_covariates(files))
         return make_batches(
             loaded,
             len(self.vocabulary),
@@ -797,6 +815,7 @@ class Model(SetupMixin):
             n_epochs=self._n_epochs,
             n_steps=self._n_steps,
             history=self.history_,
+            covariates=self.covariates,
         )
         save_model(Path(dir_path), state, self.module, overwrite)
 
@@ -828,7 +847,14 @@ class Model(SetupMixin):
         model = cls.__new__(cls)
         # Not the constructor of `Model`, which would make the parts anew from data.
         BaseModelClass.__init__(model, registry=state.registry)
-        model._adopt(state.config, state.preset, state.vocabulary, state.counted, network)
+        model._adopt(
+            state.config,
+            state.preset,
+            state.vocabulary,
+            state.counted,
+            network,
+            state.covariates,
+        )
         model.train_config, model.history_ = state.train_config, state.history
         model._n_epochs, model._n_steps = state.n_epochs, state.n_steps
         model.is_trained_ = state.is_trained
@@ -872,6 +898,21 @@ class Model(SetupMixin):
         """Return the experimental batch of each training cell, as a number."""
         codes = self._adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)
         return np.asarray(codes).reshape(-1).astype(np.int64)
+
+    def _cell_covariates(self, files: CellModule | None) -> Covariates:
+        """Return the batch and further covariates of the cells to train on."""
+        if files is not None:
+            return streamed_covariates(files)
+        return registered_covariates(self._adata_manager)
+
+    def _training_covariates(self, files: CellModule | None) -> NDArray[np.int64]:
+        """Return the covariates of the cells to train on; the decoder learns of new categories."""
+        cells = self._cell_covariates(files)
+        if self.config.objective != "generative":
+            return cells.codes
+        self.covariates = extended(self.covariates, cells.categories)
+        self.module.count_decoder.extend([len(names) for names in self.covariates.values()])
+        return cells.lined_up(self.covariates)
 
     def _query(
         self, adata: AnnData | MuData | None, indices: Sequence[int] | NDArray[Any] | None

@@ -41,6 +41,7 @@ class ModelState:
     n_epochs: int
     n_steps: int
     history: dict[str, pd.DataFrame] | None
+    covariates: dict[str, list[str]]
 
 
 def save_model(path: Path, state: ModelState, network: CellTransformer, overwrite: bool) -> None:
@@ -53,6 +54,7 @@ def save_model(path: Path, state: ModelState, network: CellTransformer, overwrit
         "vocabulary": state.vocabulary.tolist(),
         "counted": state.counted.tolist(),
         "registry": _plain(state.registry),
+        "covariates": state.covariates,
         "is_trained": state.is_trained,
         "n_epochs": state.n_epochs,
         "n_steps": state.n_steps,
@@ -74,7 +76,7 @@ def load_model(path: Path) -> tuple[ModelState, CellTransformer]:
     card, shapes = read_card(path), read_shapes(path)
     try:
         state = _state(card)
-        network = _shell(state.config, len(state.vocabulary), shapes)
+        network = _shell(state, shapes)
     except (
         LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError
     ) as error:  # fmt: skip
@@ -113,13 +115,13 @@ def _state(card: dict[str, Any]) -> ModelState:
         n_epochs=int(card["n_epochs"]),
         n_steps=int(card["n_steps"]),
         history=history or None,
+        covariates=_covariates(card.get("covariates", {})),
     )
 
 
-def _shell(
-    config: ModelConfig, n_genes: int, shapes: dict[str, tuple[int, ...]]
-) -> CellTransformer:
+def _shell(state: ModelState, shapes: dict[str, tuple[int, ...]]) -> CellTransformer:
     """Build a network of the described shape that holds no memory."""
+    config, n_genes = state.config, len(state.vocabulary)
     n_blocks = len({name.split(".")[2] for name in shapes if name.startswith(_BLOCKS)})
     if n_blocks != config.n_layers:
         raise ValueError(f"the weights have {n_blocks} layers instead of {config.n_layers}.")
@@ -139,7 +141,8 @@ def _shell(
                 layer_norm=config.protein_output == "layer_norm",
             )
         edges = torch.zeros(shapes[_EDGES]) if _EDGES in shapes else None
-        return CellTransformer(config, n_genes, encoder, edges)
+        n_categories = [len(names) for names in state.covariates.values()]
+        return CellTransformer(config, n_genes, encoder, edges, n_categories)
 
 
 def _compare_shapes(
@@ -175,6 +178,13 @@ def _vocabulary(names: Any) -> pd.Index[str]:
     if vocabulary.has_duplicates:
         raise ValueError("the vocabulary names a gene twice.")
     return vocabulary
+
+
+def _covariates(names: Any) -> dict[str, list[str]]:
+    """Turn the names of covariates' categories into what they should be, if they are that."""
+    if not isinstance(names, dict) or not all(isinstance(some, list) for some in names.values()):
+        raise ValueError("the covariates are no lists of categories.")
+    return {str(key): [str(name) for name in some] for key, some in names.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -58,6 +58,31 @@ _ENTRIES = {
         train={"max_epochs": None, "batch_size": 128, "lr": 2e-3, "mask_fraction": 0.2},
         objective="contrastive",
     ),
+    ("small", "generative"): Preset(
+        model={
+            "d_model": 64,
+            "n_layers": 1,
+            "n_heads": 2,
+            "d_feedforward": 128,
+            "context": None,
+            "objective": "generative",
+            "n_top_genes": 2000,
+            "gene_init": "spectral",
+            "residual_init": "zero",
+            "pooling": "expression",
+        },
+        train={
+            "max_epochs": None,
+            "batch_size": 128,
+            "lr": 2e-3,
+            "mask_fraction": 0.2,
+            "anchor_weight": 0.0,
+            "masked_weight": 0.0,
+            "contrast_weight": 0.3,
+            "kl_weight": 2.0,
+        },
+        objective="generative",
+    ),
     # One GPU: hours for hundreds of thousands of cells.
     ("base", "masked"): Preset(
         model={
@@ -95,6 +120,34 @@ _ENTRIES = {
             "view_genes": 512,
         },
         objective="contrastive",
+    ),
+    ("base", "generative"): Preset(
+        model={
+            "d_model": 256,
+            "n_layers": 6,
+            "n_heads": 8,
+            "d_feedforward": 1024,
+            "dropout": 0.1,
+            "context": None,
+            "objective": "generative",
+            "n_top_genes": 2000,
+            "gene_init": "spectral",
+            "residual_init": "zero",
+            "pooling": "expression",
+        },
+        train={
+            "max_epochs": None,
+            "cell_visits": 1_000_000,
+            "batch_size": 256,
+            "lr": 5e-4,
+            "mask_fraction": 0.2,
+            "view_genes": 512,
+            "anchor_weight": 0.0,
+            "masked_weight": 0.0,
+            "contrast_weight": 0.3,
+            "kl_weight": 2.0,
+        },
+        objective="generative",
     ),
     # Table 1 of the paper: 10 million cells on many GPUs.
     ("paper", "masked"): Preset(
@@ -155,6 +208,41 @@ _ENTRIES = {
         },
         objective="contrastive",
     ),
+    ("paper", "generative"): Preset(
+        model={
+            "d_model": 512,
+            "n_layers": 12,
+            "n_heads": 8,
+            "d_feedforward": 1024,
+            "dropout": 0.1,
+            "context": 1024,
+            "seed": 777,
+            "objective": "generative",
+            "n_top_genes": 2000,
+            "gene_init": "spectral",
+            "residual_init": "zero",
+            "pooling": "expression",
+        },
+        train={
+            "max_epochs": None,
+            "batch_size": 128,
+            "accumulate_grad_batches": 32,
+            "lr": 2e-3,
+            "weight_decay": 1e-5,
+            "betas": (0.9, 0.95),
+            "gradient_clip": 1.0,
+            "warmup_steps": 2000,
+            "mask_fraction": 0.2,
+            "validation_size": 0.001,
+            "test_size": 0.001,
+            "patience": 100,
+            "anchor_weight": 0.0,
+            "masked_weight": 0.0,
+            "contrast_weight": 0.3,
+            "kl_weight": 2.0,
+        },
+        objective="generative",
+    ),
 }
 _DEFAULT_OBJECTIVES = {"small": "contrastive", "base": "contrastive", "paper": "masked"}
 
@@ -182,6 +270,26 @@ OBJECTIVES = {
         train={"max_epochs": None, "batch_size": 128, "lr": 2e-3, "mask_fraction": 0.2},
         objective="contrastive",
     ),
+    "generative": Preset(
+        model={
+            "objective": "generative",
+            "n_top_genes": 2000,
+            "gene_init": "spectral",
+            "residual_init": "zero",
+            "pooling": "expression",
+        },
+        train={
+            "max_epochs": None,
+            "batch_size": 128,
+            "lr": 2e-3,
+            "mask_fraction": 0.2,
+            "anchor_weight": 0.0,
+            "masked_weight": 0.0,
+            "contrast_weight": 0.3,
+            "kl_weight": 2.0,
+        },
+        objective="generative",
+    ),
 }
 
 
@@ -193,7 +301,7 @@ def get_preset(name: str, objective: str | None = None) -> Preset:
     name
         ``"small"``, ``"base"`` or ``"paper"``.
     objective
-        ``"masked"`` or ``"contrastive"``; ``None``: the preset's default.
+        ``"masked"``, ``"contrastive"`` or ``"generative"``; ``None``: the preset's default.
 
     Raises
     ------

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from scenc._distributed import is_first
-from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, ViewDataset
-from scenc.model._aligned_counts import align_streamed, streamed_batches
+from scenc.data import (
+    Neighborhoods,
+    OrderedRequests,
+    ShuffledRequests,
+    TokenDataset,
+    ViewDataset,
+)
+from scenc.model._aligned_counts import align_streamed
 from scenc.model._components import find_components, sample
 from scenc.model._initial import make_tokenizer
 from scenc.model._neighborhoods import find_neighborhoods
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
     from numpy.typing import NDArray
 
-    from scenc.data import BatchLoader, CellModule, Neighborhoods
+    from scenc.data import BatchLoader, CellModule
     from scenc.model._aligned_counts import AlignedCounts
     from scenc.nn import ModelConfig
     from scenc.train import TrainConfig
@@ -42,10 +48,10 @@ class CellSplit(NamedTuple):
 
 
 class LoadedCells(NamedTuple):
-    """Cells in memory, their experimental batches, and which of them are held out."""
+    """Cells in memory, their covariates, the batch first, and which of them are held out."""
 
     cells: AlignedCounts
-    batches: NDArray[np.int64]
+    covariates: NDArray[np.int64]
     split: CellSplit
 
 
@@ -85,18 +91,18 @@ def stream_batches(
     )
 
 
-def load_cells(files: CellModule) -> LoadedCells:
+def load_cells(files: CellModule, covariates: NDArray[np.int64]) -> LoadedCells:
     """Read all cells of many files into memory, with the genes of the vocabulary only."""
     if files.n_obs > _MANY_CELLS:
         warnings.warn(
-            f"The contrastive objective holds the counts of {len(files.vocabulary):,} genes of "
+            f"This objective holds the counts of {len(files.vocabulary):,} genes of "
             f"all {files.n_obs:,} cells in memory, and searches neighbours among them. "
             "objective='masked' streams them instead.",
             UserWarning,
             stacklevel=4,
         )
     cells = align_streamed(files, np.arange(files.n_obs))
-    return LoadedCells(cells, streamed_batches(files), _split_of(files))
+    return LoadedCells(cells, covariates, _split_of(files))
 
 
 def make_batches(
@@ -114,14 +120,14 @@ def make_batches(
     `n_genes` is the size of the vocabulary, `epoch` the number of epochs of earlier trainings.
     """
     cells, split = loaded.cells, loaded.split
-    contrastive = model.objective == "contrastive"
+    in_pairs = model.objective != "masked"
     dataset: TokenDataset | ViewDataset
     callbacks: tuple[Callback, ...] = ()
-    if contrastive:
+    if in_pairs:
         find = partial(_neighborhoods, loaded, n_genes, model, config)
         # Of processes that train together only the first one need find them.
         known = find() if is_first() else None
-        dataset = _views(cells, known, model, config)
+        dataset = _views(loaded, known, model, config)
         callbacks = (ShareNeighborhoods(dataset, find),)
     else:
         tokenizer = make_tokenizer(model, config.mask_fraction)
@@ -134,7 +140,7 @@ def make_batches(
         seed=model.seed,
         lengths=cells.n_genes[split.validation],
         # The contrast is harder in a larger batch: ranks share one, to measure what one would.
-        shared=contrastive,
+        shared=in_pairs,
     )
     validation = load(ordered) if len(split.validation) else None
     return TrainingData(load(shuffled), validation, split, callbacks)
@@ -185,12 +191,15 @@ def training_identity(
 def _neighborhoods(
     loaded: LoadedCells, n_genes: int, model: ModelConfig, config: TrainConfig
 ) -> Neighborhoods:
-    """Find which cells are alike, among those to train and to validate on."""
+    """Find which cells are alike, among those to train and to validate on, if need be."""
+    batches = loaded.covariates[:, 0]
+    if not config.wants_neighbors:
+        return Neighborhoods.alone(batches)
     values = sample(loaded.cells, n_genes, model.target_sum, model.seed)
     components = find_components(values, model.d_model, model.seed)
     return find_neighborhoods(
         components.project(loaded.cells, model.target_sum),
-        loaded.batches,
+        batches,
         config.n_neighbors,
         model.seed,
         shown=np.sort(np.concatenate([loaded.split.train, loaded.split.validation])),
@@ -198,14 +207,21 @@ def _neighborhoods(
 
 
 def _views(
-    cells: AlignedCounts, known: Neighborhoods | None, model: ModelConfig, config: TrainConfig
+    loaded: LoadedCells, known: Neighborhoods | None, model: ModelConfig, config: TrainConfig
 ) -> ViewDataset:
-    """Return pairs of views, what the contrastive objective trains on."""
+    """Return pairs of views, and for the generative objective their cells' counts."""
     # Where masked genes do not enter the loss, none are masked.
     mask_fraction = config.mask_fraction if config.masked_weight else 0.0
     tokenizer = make_tokenizer(model, mask_fraction, context=config.view_genes)
+    cells = loaded.cells
     return ViewDataset(
-        cells.rows, cells.gene_map, tokenizer, known, config.view_depth, config.same_cell
+        cells.rows,
+        cells.gene_map,
+        tokenizer,
+        known,
+        config.view_depth,
+        config.same_cell,
+        loaded.covariates if model.objective == "generative" else None,
     )
 
 

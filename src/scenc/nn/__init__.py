@@ -1,6 +1,7 @@
 """The network and its parts, each usable alone."""
 
 from scenc.nn._config import ExpressionEncoderName, GeneEncoderName, ModelConfig
+from scenc.nn._counts import Bottleneck, CountDecoder, Decoded, count_loss, kl_divergence
 from scenc.nn._network import CellTransformer
 from scenc.nn._transformer import SelfAttention, Transformer, TransformerBlock
 from scenc.nn.expression import (
@@ -13,7 +14,10 @@ from scenc.nn.expression import (
 from scenc.nn.genes import GeneEncoder, LearnedGeneEncoder, ProteinGeneEncoder
 
 __all__ = [
+    "Bottleneck",
     "CellTransformer",
+    "CountDecoder",
+    "Decoded",
     "ExpressionEncoder",
     "ExpressionEncoderName",
     "GeneEncoder",
@@ -28,4 +32,6 @@ __all__ = [
     "SoftBinEncoder",
     "Transformer",
     "TransformerBlock",
+    "count_loss",
+    "kl_divergence",
 ]

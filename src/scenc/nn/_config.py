@@ -7,7 +7,7 @@ from scenc._arguments import choose, refuse_unknown
 
 GeneEncoderName = Literal["learned", "protein"]
 ExpressionEncoderName = Literal["raw", "hard", "log", "soft"]
-ObjectiveName = Literal["masked", "contrastive"]
+ObjectiveName = Literal["masked", "contrastive", "generative"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,15 @@ class ModelConfig:
     init_std
         Standard deviation of the initial entries of all learned tables.
     objective
-        Training objective: ``"masked"``, the paper's masked expression alone (eq. 10), or
+        Training objective: ``"masked"``, the paper's masked expression alone (eq. 10),
         ``"contrastive"``, which also embeds views of a cell and of its neighbours alike
-        (`scenc.train.ContrastivePlan`).
+        (`scenc.train.ContrastivePlan`), or ``"generative"``, which decodes a cell's counts from its
+        embedding (`scenc.train.GenerativePlan`).
+    likelihood
+        Distribution of counts under the generative objective: the negative binomial (``"nb"``), or
+        one with more zeros (``"zinb"``).
+    decoder_hidden
+        Hidden width of the generative objective's decoder.
     n_top_genes
         Size of the vocabulary: the most variable genes of the training cells; ``None``: all genes.
     gene_init
@@ -110,6 +116,8 @@ class ModelConfig:
     protein_missing: Literal["learned", "zero", "drop"] = "learned"
     init_std: float = 1.0
     objective: ObjectiveName = "masked"
+    likelihood: Literal["nb", "zinb"] = "nb"
+    decoder_hidden: int = 128
     n_top_genes: int | None = None
     gene_init: Literal["random", "spectral"] = "random"
     residual_init: Literal["random", "zero"] = "random"
@@ -123,7 +131,7 @@ class ModelConfig:
             if options and all(isinstance(option, str) for option in options):
                 choose(getattr(self, field.name), options, field.name)
         for name in ("d_model", "n_layers", "n_heads", "d_feedforward", "expression_hidden",
-                     "protein_hidden", "max_log_bin"):  # fmt: skip
+                     "protein_hidden", "max_log_bin", "decoder_hidden"):  # fmt: skip
             _require_positive_int(name, getattr(self, name))
         for name in ("context", "n_bins", "n_top_genes"):
             if getattr(self, name) is not None:

@@ -7,13 +7,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from scenc._torch_settings import full_precision
+from scenc.nn._counts import Bottleneck, CountDecoder
 from scenc.nn._mlp import FullLinear, mlp
 from scenc.nn._transformer import Transformer
 from scenc.nn.expression import build_expression_encoder
 from scenc.nn.genes import GeneEncoder, LearnedGeneEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from scenc.data import TokenBatch
     from scenc.nn._config import ModelConfig
@@ -35,6 +36,9 @@ class CellTransformer(nn.Module):
         The gene encoder, if it is not the learned table.
     edges
         Inner edges of the hard bins for ``hard_edges="global"``.
+    n_categories
+        Number of categories of each covariate that the generative objective's decoder is told; the
+        first is the batch.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class CellTransformer(nn.Module):
         n_genes: int,
         gene_encoder: GeneEncoder | None = None,
         edges: torch.Tensor | None = None,
+        n_categories: Sequence[int] = (1,),
     ) -> None:
         super().__init__()
         d_model = config.d_model
@@ -67,6 +72,15 @@ class CellTransformer(nn.Module):
             self.transformer.start_at_zero()
         if config.pooling == "expression":
             self.register_buffer("center", torch.zeros(d_model))
+        if config.objective == "generative":
+            self.bottleneck = Bottleneck(d_model)
+            self.count_decoder = CountDecoder(
+                d_model,
+                config.decoder_hidden,
+                n_genes,
+                n_categories,
+                zero_inflated=config.likelihood == "zinb",
+            )
 
     center: torch.Tensor
 

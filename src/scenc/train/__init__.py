@@ -3,12 +3,12 @@
 from scenc.train._callbacks import Curve, NonFiniteGradientError, NonFiniteLossError
 from scenc.train._checkpoints import CheckpointError, Checkpoints
 from scenc.train._config import TrainConfig
-from scenc.train._contrastive_plan import ContrastivePlan
 from scenc.train._loggers import make_loggers
 from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
 from scenc.train._run import fit
 from scenc.train._schedule import warmup_cosine
 from scenc.train._start import ShareNeighborhoods, StartTogether
+from scenc.train._view_plans import ContrastivePlan, GenerativePlan, ViewPlan
 
 # The name of 0.1.
 Plan = TrainingPlan
@@ -18,6 +18,7 @@ __all__ = [
     "Checkpoints",
     "ContrastivePlan",
     "Curve",
+    "GenerativePlan",
     "MaskedExpressionPlan",
     "NonFiniteGradientError",
     "NonFiniteLossError",
@@ -26,6 +27,7 @@ __all__ = [
     "StartTogether",
     "TrainConfig",
     "TrainingPlan",
+    "ViewPlan",
     "fit",
     "make_loggers",
     "warmup_cosine",

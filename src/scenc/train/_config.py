@@ -39,7 +39,12 @@ class TrainConfig:
     mask_fraction
         p_mask, the share of a cell's tokens to hide and predict.
     masked_weight, contrast_weight, anchor_weight
-        Weights of the terms of the contrastive objective (`ContrastivePlan`); 0 leaves one out.
+        Weights of the terms of the contrastive objective (`ContrastivePlan`), which the generative
+        one may have, too; 0 leaves one out.
+    counts_weight, partner_share, kl_weight
+        Of the generative objective (`GenerativePlan`): weight of the likelihood of counts per gene,
+        the share of it that is on the partner's counts, and the weight of the bottleneck's KL
+        divergence beside the likelihood.
     temperature
         Of the contrastive term's similarities: the lower, the more the nearest cells count.
     negatives
@@ -77,6 +82,9 @@ class TrainConfig:
     masked_weight: float = 1.0
     contrast_weight: float = 1.0
     anchor_weight: float = 2.0
+    counts_weight: float = 20.0
+    partner_share: float = 0.5
+    kl_weight: float = 1.0
     temperature: float = 0.2
     negatives: Literal["batch", "all"] = "batch"
     view_genes: int = 128
@@ -96,15 +104,17 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         choose(self.negatives, ("batch", "all"), "negatives")
         for name in ("lr", "weight_decay", "gradient_clip", "warmup_steps", "min_lr_ratio",
-                     "masked_weight", "contrast_weight", "anchor_weight"):  # fmt: skip
+                     "masked_weight", "contrast_weight", "anchor_weight", "counts_weight",
+                     "kl_weight"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if not 0 < self.mask_fraction <= 1:
             raise ValueError(f"mask_fraction must lie in (0, 1], got {self.mask_fraction}.")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}.")
-        if not 0 <= self.same_cell <= 1:
-            raise ValueError(f"same_cell must lie in [0, 1], got {self.same_cell}.")
+        for name in ("same_cell", "partner_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
         if not 0 < self.view_depth[0] <= self.view_depth[1] <= 1:
             raise ValueError(
                 f"view_depth must be two increasing shares in (0, 1], got {self.view_depth}."
@@ -118,6 +128,11 @@ class TrainConfig:
                 "validation_size and test_size must not be negative and must leave cells to train "
                 f"on, got {self.validation_size} and {self.test_size}."
             )
+
+    @property
+    def wants_neighbors(self) -> bool:
+        """Whether pairs of views need each cell's neighbours or anchor."""
+        return self.anchor_weight > 0 or self.same_cell < 1
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

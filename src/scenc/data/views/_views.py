@@ -1,15 +1,15 @@
-"""Pairs of thinned views: what contrastive training sees of cells and their neighbours."""
+"""Pairs of thinned views of cells and their neighbours, and the counts that are to be decoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
 
 from scenc.data.loading import MemoryDataset
-from scenc.data.tokens import longest_first
+from scenc.data.tokens import Joined, longest_first
 from scenc.data.views._thin import thin, uniforms
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from scenc.data.counts import CountRows
     from scenc.data.loading import Request
-    from scenc.data.tokens import TokenBatch, Tokenizer
+    from scenc.data.tokens import GeneRows, TokenBatch, Tokenizer
+
+# Library size of a cell without counts in the vocabulary: its logarithm is wanted.
+_LEAST_LIBRARY = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class Neighborhoods:
     odds: NDArray[np.float64]
     batches: NDArray[np.int64]
 
+    @classmethod
+    def alone(cls, batches: NDArray[np.int64]) -> Neighborhoods:
+        """Return neighbourhoods in which each cell has itself only, and no place to lie at."""
+        n_cells = len(batches)
+        itself = np.arange(n_cells)[:, None]
+        return cls(np.zeros((n_cells, 0), np.float32), itself, np.ones((n_cells, 1)), batches)
+
     def draw(
         self, rows: NDArray[np.int64], same: float, chances: NDArray[np.float64]
     ) -> NDArray[np.int64]:
@@ -60,6 +70,50 @@ class Neighborhoods:
         return np.where(chances[:, 1] < same, rows, partner)
 
 
+class CellCounts(NamedTuple):
+    """Counts of a batch of cells, all of their molecules, as the likelihood wants them.
+
+    Attributes
+    ----------
+    cell, gene
+        Cell and gene of each count that is not zero, ``(n_counts,)``.
+    count
+        The counts, ``(n_counts,)``.
+    library
+        Sum of each cell's counts over the vocabulary, ``(n_cells,)``.
+    covariates
+        Category of each covariate of the cells, as a number, ``(n_cells, n_covariates)``.
+    """
+
+    cell: torch.Tensor
+    gene: torch.Tensor
+    count: torch.Tensor
+    library: torch.Tensor
+    covariates: torch.Tensor
+
+    @classmethod
+    def of(cls, rows: GeneRows, covariates: NDArray[np.int64]) -> Self:
+        """Take all rows of counts over the vocabulary."""
+        cell = np.repeat(np.arange(len(rows.indptr) - 1), np.diff(rows.indptr))
+        count = rows.data.astype(np.float32, copy=False)
+        library = np.bincount(cell, count, minlength=len(rows.indptr) - 1)
+        return cls(
+            torch.from_numpy(cell),
+            torch.from_numpy(rows.indices.astype(np.int64)),
+            torch.from_numpy(count),
+            torch.from_numpy(library.clip(min=_LEAST_LIBRARY).astype(np.float32)),
+            torch.from_numpy(covariates),
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Copy the tensors to a device."""
+        return type(self)(*(part.to(device, non_blocking=non_blocking) for part in self))
+
+    def pin_memory(self) -> Self:
+        """Copy the tensors to page-locked memory."""
+        return type(self)(*(part.pin_memory() for part in self))
+
+
 @dataclass(frozen=True, slots=True)
 class ViewBatch:
     """Two views of a batch of cells, the second perhaps of a neighbour of each.
@@ -76,6 +130,9 @@ class ViewBatch:
     real
         False at pairs that another rank has too and that only fill up this one's share of a batch,
         shape ``(n_cells,)``.
+    counts
+        Counts of the first cells, then of the second, before they were thinned; ``None``: they are
+        not decoded.
     """
 
     first: TokenBatch
@@ -83,6 +140,7 @@ class ViewBatch:
     anchors: torch.Tensor
     batches: torch.Tensor
     real: torch.Tensor
+    counts: CellCounts | None = None
 
     @property
     def n_cells(self) -> int:
@@ -93,18 +151,18 @@ class ViewBatch:
         """Copy the tensors to a device; by default without waiting on CUDA (see `TokenBatch`)."""
         if non_blocking is None:
             non_blocking = torch.device(device).type == "cuda"
+        parts = self._parts().items()
         return replace(
-            self,
-            **{
-                field.name: getattr(self, field.name).to(device, non_blocking=non_blocking)
-                for field in fields(self)
-            },
+            self, **{name: part.to(device, non_blocking=non_blocking) for name, part in parts}
         )
 
     def pin_memory(self) -> Self:
         """Copy the tensors to page-locked memory."""
-        parts = {field.name: getattr(self, field.name).pin_memory() for field in fields(self)}
-        return replace(self, **parts)
+        return replace(self, **{name: part.pin_memory() for name, part in self._parts().items()})
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 class ViewDataset(MemoryDataset[ViewBatch]):
@@ -128,6 +186,9 @@ class ViewDataset(MemoryDataset[ViewBatch]):
         Smallest and largest share of a cell's counts that a view keeps.
     same_cell
         Probability that both views are of one cell.
+    covariates
+        Category of each covariate of all rows, as a number, shape ``(n_cells, n_covariates)``, for
+        batches that have their cells' counts; ``None``: batches have none.
 
     Attributes
     ----------
@@ -143,6 +204,7 @@ class ViewDataset(MemoryDataset[ViewBatch]):
         neighborhoods: Neighborhoods | None,
         depth: tuple[float, float],
         same_cell: float,
+        covariates: NDArray[np.int64] | None = None,
     ) -> None:
         self._rows = rows
         self._gene_map = np.ascontiguousarray(gene_map, dtype=np.int64)
@@ -150,6 +212,7 @@ class ViewDataset(MemoryDataset[ViewBatch]):
         self.neighborhoods = neighborhoods
         self._depth = depth
         self._same_cell = same_cell
+        self._covariates = covariates
 
     def __len__(self) -> int:
         return self._rows.shape[0]
@@ -168,7 +231,17 @@ class ViewDataset(MemoryDataset[ViewBatch]):
             anchors=torch.from_numpy(known.anchors[both]),
             batches=torch.from_numpy(known.batches[both]),
             real=torch.arange(len(first)) < len(first) - request.n_repeated,
+            counts=self._counts(both.ravel()),
         )
+
+    def _counts(self, rows: NDArray[np.int64]) -> CellCounts | None:
+        if self._covariates is None:
+            return None
+        matrix, positions = self._rows.select(rows)
+        room = int((matrix.indptr[positions + 1] - matrix.indptr[positions]).sum())
+        joined = Joined(len(rows), room)
+        joined.add(matrix.indptr, matrix.indices, matrix.data, positions, self._gene_map)
+        return CellCounts.of(joined.rows(), self._covariates[rows])
 
     def _view(
         self,

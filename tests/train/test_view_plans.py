@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from scenc.train._contrastive_plan import contrast_loss, distances
+from scenc.train._view_plans import contrast_loss, distances
 
 
 def info_nce(first, second, allowed, temperature):
