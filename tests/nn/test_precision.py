@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scenc.train._view_plans import contrast_loss
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from scenc._torch_settings import full_precision, tf32_products
 from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
+from scenc.train._view_plans import contrast_loss
 
 N_GENES = 30
 SIZES = {"d_model": 16, "n_heads": 2, "n_layers": 2, "expression_hidden": 10}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from scenc.train._view_plans import contrast_loss, distances
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ from scenc.model._aligned_counts import streamed_batches
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
 
@@ -77,3 +79,28 @@ def streamed_covariates(files: CellModule) -> Covariates:
     if files.batch_key is not None:
         names = [str(name) for name in files.column(files.batch_key).categories]
     return Covariates({BATCH: names}, streamed_batches(files)[:, None])
+
+
+def query_covariates(
+    data: AnnData | MuData, setup_args: Mapping[str, Any], known: Mapping[str, Sequence[str]]
+) -> NDArray[np.int64]:
+    """Return the covariates of cells that need not have them, by a model's categories.
+
+    Columns are looked for where the model's own data have theirs; -1 where there is none, or a
+    category is unknown.
+    """
+    keys = {name: setup_args["batch_key"] if name == BATCH else name for name in known}
+    places = setup_args.get("modalities") or {}
+    codes = np.full((data.n_obs, len(known)), -1, np.int64)
+    for place, (name, key) in enumerate(keys.items()):
+        where = places.get("batch_key" if name == BATCH else "categorical_covariate_keys")
+        obs = (
+            data.obs
+            if where is None or where not in getattr(data, "mod", {})
+            else data.mod[where].obs
+        )
+        if key is None and len(known[name]) == 1:
+            codes[:, place] = 0
+        elif key in obs:
+            codes[:, place] = pd.Index(known[name]).get_indexer(obs[key].astype(str))
+    return codes

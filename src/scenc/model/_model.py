@@ -3,7 +3,6 @@ from __future__ import annotations
 import warnings
 from copy import copy
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -25,13 +24,8 @@ from scenc.model._covariates import (
     streamed_covariates,
 )
 from scenc.model._embed_files import embed_files
-from scenc.model._inference import (
-    PRECISIONS,
-    apply_to_cells,
-    mean_squared_errors,
-    predict_genes,
-    resolve_indices,
-)
+from scenc.model._expression import ExpressionMixin
+from scenc.model._inference import PRECISIONS, apply_to_cells, resolve_indices
 from scenc.model._initial import (
     cells_to_start_from,
     choose_vocabulary,
@@ -92,7 +86,7 @@ _PLANS: dict[str, type[TrainingPlan]] = {
 }
 
 
-class Model(SetupMixin):
+class Model(ExpressionMixin, SetupMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
@@ -571,110 +565,6 @@ class Model(SetupMixin):
                 target.obsm[key_added] = embedding
                 target.uns[f"{key_added}_genes"] = cells.match.to_uns()
         return embedding
-
-    def get_reconstruction_error(
-        self,
-        adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        batch_size: int | None = None,
-        *,
-        mask_fraction: float = 0.5,
-        seed: int = 0,
-        precision: str = "auto",
-    ) -> NDArray[np.float32]:
-        """Return each cell's mean squared error over masked tokens (eq. 10).
-
-        Parameters
-        ----------
-        adata, indices, batch_size, precision
-            As in `get_latent_representation`.
-        mask_fraction
-            Share of a cell's tokens to hide and predict; at least one is.
-        seed
-            Seed of the masks.
-
-        Returns
-        -------
-        Errors on the scale of x~ squared, shape ``(n_cells,)``; NaN for cells without counts.
-
-        Raises
-        ------
-        RuntimeError
-            The model is not trained.
-
-        Examples
-        --------
-        >>> model.get_reconstruction_error().mean()
-        """
-        if not 0 < mask_fraction <= 1:
-            raise ValueError(f"mask_fraction must lie in (0, 1], got {mask_fraction}.")
-        cells, rows = self._query(adata, indices)
-        tokenizer = make_tokenizer(self.config, mask_fraction)
-        mean_errors = partial(mean_squared_errors, self.module)
-        errors, _ = apply_to_cells(
-            mean_errors, 1, self.module, cells, rows, tokenizer, batch_size, seed, precision
-        )
-        return errors[:, 0]
-
-    def predict_expression(
-        self,
-        adata: AnnData | MuData | None = None,
-        genes: Sequence[str] | str = (),
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        batch_size: int | None = None,
-        *,
-        precision: str = "auto",
-    ) -> pd.DataFrame:
-        """Predict expression of named genes from each cell's other genes.
-
-        The named genes are hidden from every cell, whether it expresses them or not, and each is
-        predicted as in training. The model learns from expressed genes only, so the prediction is
-        the value to expect *if the gene is detected*.
-
-        Parameters
-        ----------
-        adata, indices, batch_size, precision
-            As in `get_latent_representation`.
-        genes
-            Genes of the model's vocabulary, by any name `scenc.genes.match` knows.
-
-        Returns
-        -------
-        Normalised expression x~ = log(1 + count / depth * target_sum) (eq. 2), cells x genes.
-
-        Raises
-        ------
-        ValueError
-            No gene is named, or the model does not know one.
-
-        Examples
-        --------
-        >>> model.predict_expression(genes=["CD3D", "MS4A1"])
-        """
-        names = [genes] if isinstance(genes, str) else list(genes)
-        if not names:
-            raise ValueError("Name at least one gene (genes=[...]).")
-        known = match(names, self.vocabulary, duplicates="all")
-        if known.unmatched:
-            raise ValueError(
-                f"{len(known.unmatched)} of {len(names)} genes are not in the model's vocabulary: "
-                f"{', '.join(known.unmatched[:5])}."
-            )
-        cells, rows = self._query(adata, indices)
-        positions = torch.from_numpy(known.positions.astype(np.int64)).to(self.module.device)
-        predict = partial(predict_genes, self.module, positions)
-        tokenizer = make_tokenizer(self.config)
-        predicted, _ = apply_to_cells(
-            predict,
-            len(names),
-            self.module,
-            cells,
-            rows,
-            tokenizer,
-            batch_size,
-            precision=precision,
-        )
-        return pd.DataFrame(predicted, index=cells.names[rows], columns=pd.Index(names))
 
     def get_gene_embeddings(self) -> pd.DataFrame:
         """Return the gene encoder's vector of every gene of the vocabulary.

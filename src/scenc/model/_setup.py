@@ -4,14 +4,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, MuDataCategoricalObsField
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    MuDataCategoricalJointObsField,
+    MuDataCategoricalObsField,
+)
 from scvi.model.base import BaseModelClass
 
 from scenc.data.counts import gene_names
 from scenc.model._fields import CountsField, MuDataCountsField, report_genes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -28,6 +33,7 @@ class SetupMixin(BaseModelClass):
         batch_key: str | None = None,
         labels_key: str | None = None,
         gene_ids: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Register where an AnnData keeps its counts, genes, batches and labels, and check these.
@@ -42,6 +48,9 @@ class SetupMixin(BaseModelClass):
             Columns of obs that hold batches and labels.
         gene_ids
             Column of var that holds gene identifiers; ``None``: var_names.
+        categorical_covariate_keys
+            Columns of obs that the generative objective's decoder is told beside the batch, so that
+            the embedding need not hold what they explain.
 
         Raises
         ------
@@ -61,6 +70,7 @@ class SetupMixin(BaseModelClass):
             CountsField(layer=layer, gene_ids=gene_ids),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
             CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
         manager.register_fields(adata, **kwargs)
@@ -76,6 +86,7 @@ class SetupMixin(BaseModelClass):
         labels_key: str | None = None,
         gene_ids: str | None = None,
         modalities: Mapping[str, str] | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Register where a MuData keeps its counts, genes, batches and labels, and check these.
@@ -91,6 +102,8 @@ class SetupMixin(BaseModelClass):
         modalities
             Which modality each argument refers to, by default ``{"rna_layer": "rna"}``. Batches
             and labels are looked for in ``mdata.obs`` unless they are named here too.
+        categorical_covariate_keys
+            As in `setup_anndata`.
 
         Raises
         ------
@@ -118,6 +131,11 @@ class SetupMixin(BaseModelClass):
             MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=where.batch_key),
             MuDataCategoricalObsField(
                 REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=where.labels_key
+            ),
+            MuDataCategoricalJointObsField(
+                REGISTRY_KEYS.CAT_COVS_KEY,
+                categorical_covariate_keys,
+                mod_key=where.categorical_covariate_keys,
             ),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)

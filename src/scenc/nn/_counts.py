@@ -107,10 +107,9 @@ class CountDecoder(nn.Module):
         self.output = FullLinear(n_hidden, n_genes)
         self.zero_output = FullLinear(n_hidden, n_genes) if zero_inflated else None
         self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
-        self.shifts = nn.ModuleList(nn.Embedding(n, n_hidden) for n in n_categories)
-        self.biases = nn.ModuleList(nn.Embedding(n, n_genes) for n in n_categories)
-        for table in self.biases:
-            nn.init.zeros_(table.weight)
+        # A category's row of each: what it adds to hidden units, and to genes' logits.
+        self.shifts = nn.ParameterList(torch.randn(n, n_hidden) for n in n_categories)
+        self.biases = nn.ParameterList(torch.zeros(n, n_genes) for n in n_categories)
 
     @torch.no_grad()
     def start_at(self, mean_share: torch.Tensor) -> None:
@@ -122,11 +121,10 @@ class CountDecoder(nn.Module):
         """Make room for further categories; they begin as the mean of those there are."""
         for tables in (self.shifts, self.biases):
             for place, n in enumerate(n_categories):
-                known = tables[place].weight
+                known = tables[place]
                 if n > len(known):
                     new = known.mean(dim=0).expand(n - len(known), -1)
-                    both = torch.cat([known, new])
-                    tables[place] = nn.Embedding.from_pretrained(both, freeze=False)
+                    tables[place] = nn.Parameter(torch.cat([known, new]))
 
     def forward(self, latent: torch.Tensor, covariates: torch.Tensor) -> Decoded:
         """Decode cells.
@@ -140,11 +138,11 @@ class CountDecoder(nn.Module):
         """
         hidden = self.hidden(latent)
         for table, codes in zip(self.shifts, covariates.T, strict=True):
-            hidden = hidden + table(codes)
+            hidden = hidden + F.embedding(codes, table)
         hidden = F.relu(self.norm(hidden.float()))
         logits = self.output(hidden)
         for table, codes in zip(self.biases, covariates.T, strict=True):
-            logits = logits + table(codes)
+            logits = logits + F.embedding(codes, table)
         zero_logit = None if self.zero_output is None else self.zero_output(hidden)
         return Decoded(logits.log_softmax(dim=1), zero_logit)
 
@@ -177,7 +175,7 @@ def count_loss(decoded: Decoded, log_dispersion: torch.Tensor, counts: CellCount
     theta = log_dispersion.exp()
     a = decoded.log_share + counts.library.log()[:, None] - log_dispersion
     soft = F.softplus(a)
-    cell, gene, x = counts.cell, counts.gene, counts.count
+    cell, gene, x = counts.cell, counts.gene, counts.value
     place = cell * a.shape[1] + gene
     own_theta = theta[gene]
     counted = (

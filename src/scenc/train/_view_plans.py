@@ -183,13 +183,13 @@ class GenerativePlan(ViewPlan):
         """Return both views' embeddings, ``(2, n_pairs, d_model)``, and errors of masked genes."""
         if self.config.masked_weight:
             seen = [self._see(view, batch.real) for view in (batch.first, batch.second)]
-            return torch.stack([cells for cells, _ in seen]), sum(errors for _, errors in seen)
-        embedded = []
+            embedded, errors = zip(*seen, strict=True)
+            return torch.stack(embedded), torch.stack(errors).sum(dim=0)
+        views = []
         for view in (batch.first, batch.second):
             cells = self.network.embed_cells(view)
-            embedded.append(torch.empty_like(cells).index_copy(0, view.cells, cells))
-        cells = torch.stack(embedded)
-        return cells, cells.new_zeros(2)
+            views.append(torch.empty_like(cells).index_copy(0, view.cells, cells))
+        return torch.stack(views), cells.new_zeros(2)
 
     def _decode(self, cells: torch.Tensor, batch: ViewBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sums over pairs, means of both views, of the losses of counts and of KL."""

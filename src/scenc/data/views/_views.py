@@ -77,7 +77,7 @@ class CellCounts(NamedTuple):
     ----------
     cell, gene
         Cell and gene of each count that is not zero, ``(n_counts,)``.
-    count
+    value
         The counts, ``(n_counts,)``.
     library
         Sum of each cell's counts over the vocabulary, ``(n_cells,)``.
@@ -87,7 +87,7 @@ class CellCounts(NamedTuple):
 
     cell: torch.Tensor
     gene: torch.Tensor
-    count: torch.Tensor
+    value: torch.Tensor
     library: torch.Tensor
     covariates: torch.Tensor
 
@@ -95,15 +95,30 @@ class CellCounts(NamedTuple):
     def of(cls, rows: GeneRows, covariates: NDArray[np.int64]) -> Self:
         """Take all rows of counts over the vocabulary."""
         cell = np.repeat(np.arange(len(rows.indptr) - 1), np.diff(rows.indptr))
-        count = rows.data.astype(np.float32, copy=False)
-        library = np.bincount(cell, count, minlength=len(rows.indptr) - 1)
+        value = rows.data.astype(np.float32, copy=False)
+        library = np.bincount(cell, value, minlength=len(rows.indptr) - 1)
         return cls(
             torch.from_numpy(cell),
             torch.from_numpy(rows.indices.astype(np.int64)),
-            torch.from_numpy(count),
+            torch.from_numpy(value),
             torch.from_numpy(library.clip(min=_LEAST_LIBRARY).astype(np.float32)),
             torch.from_numpy(covariates),
         )
+
+    @classmethod
+    def read(
+        cls,
+        counts: CountRows,
+        rows: NDArray[np.int64],
+        gene_map: NDArray[np.int64],
+        covariates: NDArray[np.int64],
+    ) -> Self:
+        """Read rows of counts; the covariates are those of these rows."""
+        matrix, positions = counts.select(rows)
+        room = int((matrix.indptr[positions + 1] - matrix.indptr[positions]).sum())
+        joined = Joined(len(rows), room)
+        joined.add(matrix.indptr, matrix.indices, matrix.data, positions, gene_map)
+        return cls.of(joined.rows(), covariates)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Copy the tensors to a device."""
@@ -237,11 +252,7 @@ class ViewDataset(MemoryDataset[ViewBatch]):
     def _counts(self, rows: NDArray[np.int64]) -> CellCounts | None:
         if self._covariates is None:
             return None
-        matrix, positions = self._rows.select(rows)
-        room = int((matrix.indptr[positions + 1] - matrix.indptr[positions]).sum())
-        joined = Joined(len(rows), room)
-        joined.add(matrix.indptr, matrix.indices, matrix.data, positions, self._gene_map)
-        return CellCounts.of(joined.rows(), self._covariates[rows])
+        return CellCounts.read(self._rows, rows, self._gene_map, self._covariates[rows])
 
     def _view(
         self,
