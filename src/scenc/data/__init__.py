@@ -12,7 +12,7 @@ from scenc.data.loading import (
 )
 from scenc.data.store import CellStore, build_store
 from scenc.data.tokens import COUNTED, UNKNOWN, LengthBucket, TokenBatch, Tokenizer
-from scenc.data.views import CellCounts, Neighborhoods, ViewBatch, ViewDataset, thin
+from scenc.data.views import CellCounts, FileViews, Neighborhoods, ViewBatch, ViewDataset, thin
 
 # Earlier names.
 CellLoader = BatchLoader
@@ -30,6 +30,7 @@ __all__ = [
     "CountCheck",
     "CountRows",
     "FileCheck",
+    "FileViews",
     "FilesReport",
     "LengthBucket",
     "Neighborhoods",

@@ -42,6 +42,7 @@ from scenc.model._training_data import (
     line_up,
     load_cells,
     make_batches,
+    may_stream,
     split_cells,
     stream_batches,
     training_identity,
@@ -442,11 +443,12 @@ class Model(ExpressionMixin, SetupMixin):
             loaded = LoadedCells(cells, self._training_covariates(None), split)
         else:
             files = line_up(files, self.vocabulary, self.counted)
-            if self.config.objective == "masked":
+            covariates = self._training_covariates(files)
+            if may_stream(self.config, config):
                 return stream_batches(
-                    files, self.config, config, self._n_epochs, pin_memory=pin_memory
+                    files, covariates, self.config, config, self._n_epochs, pin_memory=pin_memory
                 )
-            loaded = load_cells(files, self._training_covariates(files))
+            loaded = load_cells(files, covariates)
         return make_batches(
             loaded,
             len(self.vocabulary),

@@ -13,6 +13,7 @@ import numpy as np
 
 from scenc._distributed import is_first
 from scenc.data import (
+    FileViews,
     Neighborhoods,
     OrderedRequests,
     ShuffledRequests,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
     from numpy.typing import NDArray
 
-    from scenc.data import BatchLoader, CellModule
+    from scenc.data import BatchLoader, CellModule, Tokenizer
     from scenc.model._aligned_counts import AlignedCounts
     from scenc.nn import ModelConfig
     from scenc.train import TrainConfig
@@ -76,18 +77,39 @@ def line_up(
     return files
 
 
-def stream_batches(
-    files: CellModule, model: ModelConfig, config: TrainConfig, epoch: int, *, pin_memory: bool
-) -> TrainingData:
-    """Return masked batches that are read from files while they are trained on.
+def may_stream(model: ModelConfig, config: TrainConfig) -> bool:
+    """Return whether batches need nothing but their own cells, and can be read as they come."""
+    return model.objective == "masked" or not config.wants_neighbors
 
-    The files are those of `line_up`; `epoch` is the number of epochs of earlier trainings.
+
+def stream_batches(
+    files: CellModule,
+    covariates: NDArray[np.int64],
+    model: ModelConfig,
+    config: TrainConfig,
+    epoch: int,
+    *,
+    pin_memory: bool,
+) -> TrainingData:
+    """Return batches that are read from files while they are trained on.
+
+    The files are those of `line_up`, with their cells' covariates; `epoch` is the number of epochs
+    of earlier trainings.
     """
+    make = None
     files.tokenizer = make_tokenizer(model, config.mask_fraction)
+    if model.objective != "masked":
+        make = partial(
+            FileViews,
+            tokenizer=_view_tokenizer(model, config),
+            n_genes=files.n_vars,
+            depth=config.view_depth,
+            covariates=covariates,
+        )
     files.batch_size = config.batch_size
     files.pin_memory = pin_memory
     return TrainingData(
-        files.train_dataloader(epoch=epoch), files.held_out("validation"), _split_of(files)
+        files.train_dataloader(epoch, make), files.held_out("validation", make), _split_of(files)
     )
 
 
@@ -97,7 +119,7 @@ def load_cells(files: CellModule, covariates: NDArray[np.int64]) -> LoadedCells:
         warnings.warn(
             f"This objective holds the counts of {len(files.vocabulary):,} genes of "
             f"all {files.n_obs:,} cells in memory, and searches neighbours among them. "
-            "objective='masked' streams them instead.",
+            "objective='generative' with same_cell=1 needs no neighbours, and streams them.",
             UserWarning,
             stacklevel=4,
         )
@@ -210,10 +232,7 @@ def _views(
     loaded: LoadedCells, known: Neighborhoods | None, model: ModelConfig, config: TrainConfig
 ) -> ViewDataset:
     """Return pairs of views, and for the generative objective their cells' counts."""
-    # Where masked genes do not enter the loss, none are masked.
-    mask_fraction = config.mask_fraction if config.masked_weight else 0.0
-    tokenizer = make_tokenizer(model, mask_fraction, context=config.view_genes)
-    cells = loaded.cells
+    tokenizer, cells = _view_tokenizer(model, config), loaded.cells
     return ViewDataset(
         cells.rows,
         cells.gene_map,
@@ -223,6 +242,12 @@ def _views(
         config.same_cell,
         loaded.covariates if model.objective == "generative" else None,
     )
+
+
+def _view_tokenizer(model: ModelConfig, config: TrainConfig) -> Tokenizer:
+    # Where masked genes do not enter the loss, none are masked.
+    mask_fraction = config.mask_fraction if config.masked_weight else 0.0
+    return make_tokenizer(model, mask_fraction, context=config.view_genes)
 
 
 def _split_of(files: CellModule) -> CellSplit:

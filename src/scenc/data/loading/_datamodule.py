@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.data.loading._buffer import Buffer, CellReader
+    from scenc.data.loading._loader import BatchReader
     from scenc.data.loading._read_order import ReadOrder
     from scenc.data.loading._samplers import LoadRequest
     from scenc.data.loading._split import Split
     from scenc.data.tokens import TokenBatch, Tokenizer
+
+    type MakeReader = Callable[[CellReader], BatchReader[Any]]
 
 _BATCH_SIZE = 64
 # Batches whose cells are put in the order of their length, where they are not shuffled.
@@ -148,13 +152,15 @@ class CellModule(LightningDataModule):
         """Cut the cells to train on into runs that are read together."""
         return Chunks.of(self._n_cells, self.roles, TRAIN, self._chunk_size)
 
-    def train_dataloader(self, epoch: int = 0) -> BatchLoader[TokenBatch]:
+    def train_dataloader(self, epoch: int = 0, make: MakeReader | None = None) -> BatchLoader[Any]:
         """Return batches to train on, in a new order at each pass.
 
         Parameters
         ----------
         epoch
             Number of the first epoch.
+        make
+            Turns the reader of cells into one of batches; ``None``: of `TokenBatch`.
         """
         chunks = self.chunks()
 
@@ -170,7 +176,7 @@ class CellModule(LightningDataModule):
                 world_size=world_size(),
             )
 
-        return self._loader(order, self.tokenizer, epoch=epoch)
+        return self._loader(order, make or self._tokens(self.tokenizer), epoch=epoch)
 
     def val_dataloader(self) -> BatchLoader[TokenBatch] | list[BatchLoader[TokenBatch]]:
         """Return batches that choose the best weights, the same at each pass and on each rank."""
@@ -195,7 +201,7 @@ class CellModule(LightningDataModule):
             ends = np.cumsum(self._n_cells)
             begin, end = int(ends[file] - self._n_cells[file]), int(ends[file])
         tokenizer = replace(self.tokenizer, mask_fraction=0.0)
-        return self._ordered(np.arange(begin, end), tokenizer, keep_empty=True)
+        return self._ordered(np.arange(begin, end), self._tokens(tokenizer, keep_empty=True))
 
     def read(self, load: LoadRequest) -> Buffer:
         """Read cells into memory."""
@@ -231,35 +237,36 @@ class CellModule(LightningDataModule):
     def _per_batch(self) -> int:
         return self.batch_size or _BATCH_SIZE
 
-    def held_out(self, split: Split) -> BatchLoader[TokenBatch] | None:
+    def held_out(self, split: Split, make: MakeReader | None = None) -> BatchLoader[Any] | None:
         """Return batches of the cells of one part, the same at each pass; ``None`` without cells.
 
         Parameters
         ----------
         split
             ``"validation"`` or ``"test"``.
+        make
+            As in `train_dataloader`.
         """
         cells = self.cells_of(split)
-        return self._ordered(cells, self.tokenizer) if len(cells) else None
+        return self._ordered(cells, make or self._tokens(self.tokenizer)) if len(cells) else None
 
-    def _ordered(
-        self, cells: NDArray[np.int64], tokenizer: Tokenizer, keep_empty: bool = False
-    ) -> BatchLoader[TokenBatch]:
+    def _tokens(self, tokenizer: Tokenizer, keep_empty: bool = False) -> MakeReader:
+        return partial(FileTokens, tokenizer=tokenizer, keep_empty=keep_empty)
+
+    def _ordered(self, cells: NDArray[np.int64], make: MakeReader) -> BatchLoader[Any]:
         # Nothing is shuffled here, and more batches beside each other spare no more padding.
         size = min(self._buffer_size, _N_SORTED * self._per_batch)
         order = FileOrder(cells, self._per_batch, size, seed=self.seed)
-        return self._loader(lambda _: order, tokenizer, keep_empty=keep_empty)
+        return self._loader(lambda _: order, make)
 
     def _loader(
         self,
         order: Callable[[int], ReadOrder],
-        tokenizer: Tokenizer,
-        *,
-        keep_empty: bool = False,
+        make: MakeReader,
         epoch: int = 0,
-    ) -> BatchLoader[TokenBatch]:
+    ) -> BatchLoader[Any]:
         return BatchLoader(
-            FileTokens(self._reader, tokenizer, keep_empty),
+            make(self._reader),
             FileSampler(order, epoch),
             num_workers=self._num_workers,
             prefetch=self._prefetch,

@@ -6,18 +6,21 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
+from scenc._distributed import world_size
+from scenc.data.counts import open_rows
 from scenc.data.loading import MemoryDataset
-from scenc.data.tokens import Joined, longest_first
+from scenc.data.tokens import COUNTED, GeneRows, Joined, longest_first
 from scenc.data.views._thin import thin, uniforms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scenc.data.counts import CountRows
-    from scenc.data.loading import Request
-    from scenc.data.tokens import GeneRows, TokenBatch, Tokenizer
+    from scenc.data.counts import CountRows, Csr
+    from scenc.data.loading import Buffer, CellReader, LoadRequest, Request
+    from scenc.data.tokens import TokenBatch, Tokenizer
 
 # Library size of a cell without counts in the vocabulary: its logarithm is wanted.
 _LEAST_LIBRARY = 1e-4
@@ -180,6 +183,61 @@ class ViewBatch:
         return {name: part for name, part in parts.items() if part is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class ViewMaker:
+    """Turns counts into views: each cell thinned to a depth of its own, and tokenised.
+
+    Attributes
+    ----------
+    tokenizer
+        How a view becomes tokens.
+    gene_map
+        Vocabulary index of each column of the counts; `UNKNOWN` or `COUNTED` where the vocabulary
+        lacks it.
+    depth
+        Smallest and largest share of a cell's counts that a view keeps.
+    """
+
+    tokenizer: Tokenizer
+    gene_map: NDArray[np.int64]
+    depth: tuple[float, float]
+
+    def pair(
+        self,
+        first: Csr,
+        second: Csr,
+        chances: NDArray[np.float64],
+        seed: int,
+        pairs: NDArray[np.int64],
+    ) -> tuple[TokenBatch, TokenBatch]:
+        """Return views of two batches of cells, which stand in the order of their pairs.
+
+        Parameters
+        ----------
+        first, second
+            Counts of the cells.
+        chances
+            Two random numbers between 0 and 1 for each pair, shape ``(n_pairs, 2)``.
+        seed
+            Seed of the draws.
+        pairs
+            Number of each pair, which its draws depend on too, shape ``(n_pairs,)``.
+        """
+        low, high = self.depth
+        shares = low + (high - low) * chances
+        return (
+            self._view(first, shares[:, 0], seed + 1, pairs),
+            self._view(second, shares[:, 1], seed + 2, pairs),
+        )
+
+    def _view(
+        self, counts: Csr, shares: NDArray[np.float64], seed: int, pairs: NDArray[np.int64]
+    ) -> TokenBatch:
+        thinned = thin(counts, shares, seed, pairs)
+        order = longest_first(thinned, np.arange(len(pairs)), self.gene_map)
+        return self.tokenizer(thinned, order, self.gene_map, seed)
+
+
 class ViewDataset(MemoryDataset[ViewBatch]):
     """A request for rows in, two views of them out; the request's seed determines all draws.
 
@@ -222,10 +280,8 @@ class ViewDataset(MemoryDataset[ViewBatch]):
         covariates: NDArray[np.int64] | None = None,
     ) -> None:
         self._rows = rows
-        self._gene_map = np.ascontiguousarray(gene_map, dtype=np.int64)
-        self._tokenizer = tokenizer
+        self._views = ViewMaker(tokenizer, np.ascontiguousarray(gene_map, dtype=np.int64), depth)
         self.neighborhoods = neighborhoods
-        self._depth = depth
         self._same_cell = same_cell
         self._covariates = covariates
 
@@ -237,31 +293,96 @@ class ViewDataset(MemoryDataset[ViewBatch]):
         assert known is not None
         chances = uniforms(request.seed, first, 4)
         second = known.draw(first, self._same_cell, chances[:, :2])
-        low, high = self._depth
-        shares = low + (high - low) * chances[:, 2:]
         both = np.stack([first, second])
+        views = self._views.pair(
+            self._counts(first), self._counts(second), chances[:, 2:], request.seed, first
+        )
+        counts = None
+        if self._covariates is not None:
+            gene_map, covariates = self._views.gene_map, self._covariates[both.ravel()]
+            counts = CellCounts.read(self._rows, both.ravel(), gene_map, covariates)
         return ViewBatch(
-            first=self._view(first, shares[:, 0], request.seed + 1, first),
-            second=self._view(second, shares[:, 1], request.seed + 2, first),
+            *views,
             anchors=torch.from_numpy(known.anchors[both]),
             batches=torch.from_numpy(known.batches[both]),
             real=torch.arange(len(first)) < len(first) - request.n_repeated,
-            counts=self._counts(both.ravel()),
+            counts=counts,
         )
 
-    def _counts(self, rows: NDArray[np.int64]) -> CellCounts | None:
-        if self._covariates is None:
-            return None
-        return CellCounts.read(self._rows, rows, self._gene_map, self._covariates[rows])
-
-    def _view(
-        self,
-        rows: NDArray[np.int64],
-        shares: NDArray[np.float64],
-        seed: int,
-        pairs: NDArray[np.int64],
-    ) -> TokenBatch:
+    def _counts(self, rows: NDArray[np.int64]) -> Csr:
         matrix, positions = self._rows.select(rows)
-        thinned = thin(matrix[positions], shares, seed, pairs)
-        order = longest_first(thinned, np.arange(len(rows)), self._gene_map)
-        return self._tokenizer(thinned, order, self._gene_map, seed)
+        return matrix[positions]
+
+
+class FileViews:
+    """Two views of each cell of files, and its counts: what needs no other cells.
+
+    Parameters
+    ----------
+    reader
+        Reads the cells.
+    tokenizer
+        How a view becomes tokens.
+    n_genes
+        Number of genes of the vocabulary.
+    depth
+        Smallest and largest share of a cell's counts that a view keeps.
+    covariates
+        Category of each covariate of all cells, as a number, the batch first, shape
+        ``(n_cells, n_covariates)``.
+    """
+
+    def __init__(
+        self,
+        reader: CellReader,
+        tokenizer: Tokenizer,
+        n_genes: int,
+        depth: tuple[float, float],
+        covariates: NDArray[np.int64],
+    ) -> None:
+        self._reader = reader
+        self._n_genes = n_genes
+        # The last column stands for all other genes that count.
+        self._views = ViewMaker(tokenizer, np.append(np.arange(n_genes), COUNTED), depth)
+        self._covariates = covariates
+
+    def read(self, load: LoadRequest) -> Buffer:
+        """Read cells into memory."""
+        return self._reader.read(load)
+
+    def make(self, buffer: Buffer, request: Request) -> ViewBatch:
+        """Make one batch."""
+        # Ranks must have equally many cells; one process leaves out those without counts.
+        rows = buffer.rows_of(request, keep_empty=world_size() > 1)
+        cells, counts = buffer.cells[rows], self._counts(buffer.counts, rows)
+        views = self._views.pair(
+            counts, counts, uniforms(request.seed, cells, 2), request.seed, cells
+        )
+        covariates = self._covariates[cells]
+        # Both views are of the same cells.
+        decoded = CellCounts.read(
+            open_rows(counts),
+            np.tile(np.arange(len(cells)), 2),
+            self._views.gene_map,
+            np.tile(covariates, (2, 1)),
+        )
+        real = np.diff(counts.indptr) > 0
+        real[len(real) - request.n_repeated :] = False
+        return ViewBatch(
+            *views,
+            anchors=torch.zeros(2, len(cells), 0),
+            batches=torch.from_numpy(covariates[:, 0]).expand(2, -1),
+            real=torch.from_numpy(real),
+            counts=decoded,
+        )
+
+    def _counts(self, buffer: GeneRows, rows: NDArray[np.int64]) -> Csr:
+        """Return the counts of cells, with a last column of what else is in the library size."""
+        shape = len(buffer.indptr) - 1, self._n_genes
+        known = sp.csr_array((buffer.data, buffer.indices, buffer.indptr), shape)[rows]
+        if buffer.library_sizes is None:
+            wider = len(rows), self._n_genes + 1
+            return sp.csr_array((known.data, known.indices, known.indptr), wider)
+        others = buffer.library_sizes[rows] - known.sum(axis=1, dtype=np.float64)
+        column = sp.csr_array(others.clip(min=0).astype(np.float32)[:, None])
+        return sp.hstack([known, column], format="csr")
