@@ -243,24 +243,25 @@ COMPARED = {
     "scenc_contrastive": model_with(objective="contrastive"),
     "scenc_masked": model_with(objective="masked"),
 }
-# The default with one part removed or changed.
-ABLATIONS = {
-    "no_partner": model_with(partner_share=0.0),
-    "no_contrast": model_with(contrast_weight=0.0),
-    "no_kl": model_with(kl_weight=0.0),
-    "no_counts": model_with(counts_weight=0.0),
-    "no_thinning": model_with(view_depth=[1.0, 1.0]),
-    "with_anchor": model_with(anchor_weight=0.2),
-    "with_masked_expression": model_with(masked_weight=1.0),
-    "zero_inflated": model_with(likelihood="zinb"),
-    "no_teacher": model_with(partner_share=0.0, same_cell=1.0),
-    "all_negatives": model_with(negatives="all"),
-    "random_gene_vectors": model_with(gene_init="random"),
-    "random_residuals": model_with(residual_init="random"),
-    "mean_of_tokens": model_with(pooling="mean"),
-    "all_genes": model_with(n_top_genes=None),
-    "no_batch_key": model_with(ignore_batches=True),
+# The generative objective with one part removed, added or changed.
+CHANGES: dict[str, dict[str, Any]] = {
+    "no_partner": {"partner_share": 0.0},
+    "no_contrast": {"contrast_weight": 0.0},
+    "no_kl": {"kl_weight": 0.0},
+    "no_counts": {"counts_weight": 0.0},
+    "no_neighbors": {"partner_share": 0.0, "same_cell": 1.0},
+    "no_thinning": {"view_depth": [1.0, 1.0]},
+    "no_batch_key": {"ignore_batches": True},
+    "with_anchor": {"anchor_weight": 0.2},
+    "with_masked": {"masked_weight": 1.0},
+    "negatives_of_all_batches": {"negatives": "all"},
+    "zero_inflated": {"likelihood": "zinb"},
+    "random_gene_vectors": {"gene_init": "random"},
+    "random_residuals": {"residual_init": "random"},
+    "mean_of_tokens": {"pooling": "mean"},
+    "all_genes": {"n_top_genes": None},
 }
+ABLATIONS = {name: model_with(objective="generative", **change) for name, change in CHANGES.items()}
 # Cells shown in training, in thousands.
 VISITS = {
     f"{name} {thousands}k": model_with(**objective, cell_visits=1000 * thousands)
