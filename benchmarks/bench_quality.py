@@ -462,14 +462,14 @@ def compute_missing(
             file.add({**row, **run(name, chosen, seed)})
 
 
-def print_table(rows: pd.DataFrame) -> None:
-    """Print each method's mean and spread over seeds, by data set and over all."""
+def print_table(rows: pd.DataFrame, spread: list[str]) -> None:
+    """Print each method's mean by data set and over all, and the spread of some scores."""
     values = rows.drop(columns="seed").groupby(["data", "method"])
-    mean, spread = values.mean(numeric_only=True), values.std(numeric_only=True).fillna(0)
+    mean, deviation = values.mean(numeric_only=True), values.std(numeric_only=True).fillna(0)
     pd.set_option("display.width", 250, "display.max_columns", 40)
     for name in mean.index.unique("data"):
         print(f"\n{name} (mean of {values.size()[name].max()} seeds)\n{mean.loc[name].round(3)}")
-        print(f"standard deviation\n{spread.loc[name].iloc[:, :2].round(3)}")
+        print(f"standard deviation\n{deviation.loc[name, spread].round(3)}")
     print(f"\nmean over {len(mean.index.unique('data'))} data sets")
     print(mean.groupby("method").mean().round(3))
 
@@ -487,6 +487,14 @@ def command_line(
         default=["compared"],
         metavar="METHOD",
         help=f"of {', '.join(methods)}; or {', '.join(families)}",
+    )
+    parser.add_argument(
+        "--variant",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "JSON"),
+        help="scenc with these settings, of its model or its training, under a name",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--scvi-epochs", type=int, help="for trials; default: scVI's own")
@@ -512,47 +520,37 @@ def chosen_sets(given: list[str]) -> list[str]:
 
 
 def chosen_methods(
-    given: list[str],
-    methods: dict[str, Method],
-    families: dict[str, list[str]],
-    scvi_epochs: int | None,
+    args: argparse.Namespace, methods: dict[str, Method], families: dict[str, list[str]]
 ) -> dict[str, Method]:
-    """Return methods by name, given by name or family.
+    """Return the methods that the command line names, by themselves, by family or as variants.
 
     Raises
     ------
     SystemExit
-        There is no such method.
+        There is no such method, or a variant has a method's name.
     """
-    names = [name for word in given for name in families.get(word, [word])]
+    names = [name for word in args.methods for name in families.get(word, [word])]
     if unknown := set(names) - set(methods):
         raise SystemExit(f"There are no methods {unknown}; there are {', '.join(methods)}.")
     chosen = {name: methods[name] for name in names}
-    if scvi_epochs is not None and "scvi" in chosen:
-        chosen["scvi"] = replace(chosen["scvi"], settings={"max_epochs": scvi_epochs})
+    if args.scvi_epochs is not None and "scvi" in chosen:
+        chosen["scvi"] = replace(chosen["scvi"], settings={"max_epochs": args.scvi_epochs})
+    for name, settings in args.variant:
+        if name in methods:
+            raise SystemExit(f"{name!r} is a method; give the variant another name.")
+        chosen[name] = replace(methods["scenc"], settings=json.loads(settings))
     return chosen
 
 
 def main() -> None:
-    parser = command_line(__doc__, METHODS, FAMILIES, "quality.jsonl")
-    parser.add_argument(
-        "--variant",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "JSON"),
-        help="scenc with these settings, of its model or its training, under a name",
-    )
-    args = parser.parse_args()
+    args = command_line(__doc__, METHODS, FAMILIES, "quality.jsonl").parse_args()
     warnings.simplefilter("ignore")
-    names = chosen_sets(args.sets)
-    methods = chosen_methods(args.methods, METHODS, FAMILIES, args.scvi_epochs)
-    methods |= {name: model_with(**json.loads(settings)) for name, settings in args.variant}
+    names, methods = chosen_sets(args.sets), chosen_methods(args, METHODS, FAMILIES)
     file = RunFile(args.out, BASELINES, args.any_version)
     if not args.table:
         compute_missing(file, names, methods, args.seeds, lambda *chosen: run(*chosen, args.folder))
     rows = pd.DataFrame(file.rows())
-    print_table(rows[rows["data"].isin(names)])
+    print_table(rows[rows["data"].isin(names)], ["accuracy", "macro_f1"])
 
 
 if __name__ == "__main__":
