@@ -161,16 +161,21 @@ def gene_mean(halves: Halves, markers: list[str]) -> Prediction:
 
 
 def neighbor_means(
-    places: NDArray[Any], values: sp.csr_matrix, background: NDArray[Any], k: int
+    places: NDArray[Any],
+    values: sp.csr_matrix,
+    background: NDArray[Any],
+    k: int,
+    with_itself: bool = True,
 ) -> NDArray[np.float64]:
-    """Return means over each cell's k nearest cells, itself among them, and the background.
+    """Return means over each cell's k nearest cells, itself among them or not, and the background.
 
     The background counts as one more neighbour, so that no gene that is counted at all is expected
     never to be.
     """
-    graph = NearestNeighbors(n_neighbors=min(k, len(places))).fit(places).kneighbors_graph()
+    nearest = NearestNeighbors(n_neighbors=min(k, len(places) - 1)).fit(places)
+    graph = nearest.kneighbors_graph(places if with_itself else None)
     total = (sp.csr_matrix(graph) @ values).toarray()
-    return (total + background) / (graph.sum(axis=1).A1[:, None] + 1)
+    return (total + background) / (nearest.n_neighbors + 1)
 
 
 def knn(halves: Halves, markers: list[str], k: int = K) -> Prediction:
@@ -181,12 +186,12 @@ def knn(halves: Halves, markers: list[str], k: int = K) -> Prediction:
     places = principal_components(seen, halves.batch_key, halves.seed)
     share = neighbor_means(places, shares, mean_share(seen.X), k)
     watch.stop("train")
-    # Neighbours for the markers are found without them.
+    # Neighbours for the markers are found without them, and a cell's own are not looked at.
     logged = log_normalised(seen)
     others = seen[:, ~seen.var_names.isin(markers)].copy()
     places = principal_components(others, halves.batch_key, halves.seed)
     values = logged[:, markers].X
-    predicted = neighbor_means(places, values, np.asarray(values.mean(axis=0)), k)
+    predicted = neighbor_means(places, values, np.asarray(values.mean(axis=0)), k, False)
     return Prediction(share, pd.DataFrame(predicted, columns=markers), watch.seconds)
 
 
