@@ -1,7 +1,8 @@
-"""Write the tables and the figure of docs/quality.md from what bench_quality.py found.
+"""Write the tables and the figure of docs/quality.md from what the two benchmarks found.
 
-    python benchmarks/write_quality.py benchmarks/results/quality.jsonl docs/_static/quality
+    python benchmarks/write_quality.py benchmarks/results docs/_static/quality
 
+The first folder has quality.jsonl of bench_quality.py, and expression.jsonl of bench_expression.py.
 One Markdown file for each group of tables goes to the folder, and the figure beside them as SVG.
 Values are means over seeds, ± their standard deviation where there are several; empty where a run
 did not measure them.
@@ -60,6 +61,19 @@ METHODS = {
     "scenc_untrained": "scenc, untrained",
     "scenc_contrastive": "scenc, contrastive objective",
     "scenc_masked": "scenc, masked objective",
+}
+# Methods of bench_expression.py.
+PREDICTORS = {
+    "gene_mean": "each gene's mean share",
+    "knn": "15 nearest neighbours",
+    "knn_50": "50 nearest neighbours",
+    "scvi": "scVI",
+    "scenc": "scenc",
+    "scenc_zinb": "scenc, zero-inflated",
+    "scenc_no_partner": "scenc, own counts only",
+    "scenc_no_kl": "scenc, no KL divergence",
+    "scenc_no_contrast": "scenc, no contrast",
+    "scenc_neighbors": "15 nearest neighbours in scenc's embedding",
 }
 # What the figure draws, by its column.
 CURVES = {
@@ -123,6 +137,19 @@ def means(found: pd.DataFrame, names: list[str], methods: dict[str, str]) -> str
         if len(by_seed):
             rows[title] = [*(shown(c, by_seed[c], True) for c in HEAD), str(len(by_seed))]
     return table("", rows, [*(COLUMNS[c] for c in HEAD), "seeds"])
+
+
+def expression(found: pd.DataFrame, names: list[str], column: str) -> str:
+    """Return one score of predictions of hidden counts, a column for each data set."""
+    found = found[found["data"].isin(names)]
+    names = [name for name in names if (found["data"] == name).any()]
+    rows = {}
+    for method, title in PREDICTORS.items():
+        own = found[found["method"] == method].groupby("data")[column]
+        scores = {name: shown(column, values, True) for name, values in own}
+        if any(scores.values()):
+            rows[title] = [scores.get(name, "") for name in names]
+    return table("", rows, [TITLES[name].partition(",")[0] for name in names])
 
 
 def read_runs(source: Path) -> pd.DataFrame:
@@ -195,19 +222,37 @@ def draw_visits(found: pd.DataFrame, path: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    source, folder = map(Path, sys.argv[1:3])
-    folder.mkdir(parents=True, exist_ok=True)
-    found = read_runs(source)
+def quality_tables(found: pd.DataFrame) -> dict[str, str]:
+    """Return the tables of embeddings, by the name of their file."""
     ablated = {"scenc": "the whole recipe", **{name: name.replace("_", " ") for name in ABLATIONS}}
     tried = [n for n in CHOOSE if found["method"].isin(list(ABLATIONS))[found["data"] == n].any()]
-    files = {
+    tables = {
         "means": means(found, list(REPORT), METHODS),
         "report": "\n".join(data_set(found, name) for name in REPORT),
         "choose": "\n".join(data_set(found, name) for name in CHOOSE),
     }
     if tried:
-        files["ablations"] = means(found, tried, ablated)
+        tables["ablations"] = means(found, tried, ablated)
+    return tables
+
+
+def expression_tables(found: pd.DataFrame) -> dict[str, str]:
+    """Return the tables of predicted counts, by the name of their file."""
+    names = list(TITLES)
+    return {
+        "hidden_molecules": expression(found, names, "explained"),
+        "hidden_molecules_deviance": expression(found, names, "deviance"),
+        "hidden_genes": expression(found, names, "marker_correlation"),
+    }
+
+
+def main() -> None:
+    results, folder = map(Path, sys.argv[1:3])
+    folder.mkdir(parents=True, exist_ok=True)
+    found = read_runs(results / "quality.jsonl")
+    files = quality_tables(found)
+    if (predicted := results / "expression.jsonl").exists():
+        files |= expression_tables(read_runs(predicted))
     for name, text in files.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
     if found["method"].str.fullmatch(r"\w+ \d+k").any():

@@ -86,3 +86,28 @@ def test_curves_lie_at_the_cells_that_were_shown(write, tmp_path, monkeypatch):
     curve, reference = drawn[0].lines
     np.testing.assert_allclose(curve.get_xydata(), [(25, 0.8), (30, 0.9)])
     assert set(reference.get_ydata()) == {0.75}
+
+
+def test_hidden_counts_are_tabled_by_data_set(write, tmp_path):
+    source = saved(
+        runs(
+            {"data": "luad", "method": "knn", "explained": 0.25, "marker_correlation": 0.9},
+            {"data": "pbmc3k", "method": "knn", "explained": 0.125, "marker_correlation": 0.8},
+            {"data": "luad", "method": "gene_mean", "explained": 0.0, "deviance": 0.5},
+        ),
+        tmp_path / "runs",
+    )
+    tables = write.expression_tables(write.read_runs(source))
+    assert cells_of(tables["hidden_molecules"], "15 nearest neighbours") == {
+        "": "15 nearest neighbours",
+        "lung adenocarcinoma": "0.250",
+        "PBMC 3k": "0.125",
+    }
+    assert cells_of(tables["hidden_molecules"], "each gene's mean share")["PBMC 3k"] == ""
+    assert (
+        cells_of(tables["hidden_molecules_deviance"], "each gene's mean share")[
+            "lung adenocarcinoma"
+        ]
+        == "0.500"
+    )
+    assert "mean share" not in tables["hidden_genes"]
