@@ -1,13 +1,22 @@
 """Compare embeddings of people's own data: scenc, its parts left out, and the usual baselines.
 
     python benchmarks/bench_quality.py DATA_DIR --sets choose --methods pca scvi scenc --seeds 0 1 2
+    python benchmarks/bench_quality.py DATA_DIR --sets pbmc7 kang18 --methods visits
     python benchmarks/bench_quality.py DATA_DIR --methods scenc --variant wide '{"d_model": 128}'
 
 Settings were chosen on the sets of ``choose``; those of ``report`` were not looked at before the
 recipe was fixed. Every method gets the raw counts, the batch key where there is one, and a seed;
-labels are for scoring only. One line of JSON per data set, method and seed goes to ``--out``; lines
-that are there already are not computed again. Lines of another version of scenc, or of other
-settings under the same name, are an error. ``--table`` prints what the file holds.
+labels are for scoring only. Beside the scores of `scenc.metrics` each run has
+
+- ``kmeans_nmi`` and ``kmeans_ari``: of KMeans with as many clusters as there are labels, where
+  ``nmi`` and ``ari`` are of the best of ten Leiden clusterings;
+- ``logistic_macro_f1``: of logistic regression, on the splits of the nearest neighbours'
+  ``macro_f1``;
+- processor seconds of training and of embedding, and the time that passed.
+
+One line of JSON per data set, method and seed goes to ``--out``; lines that are there already are
+not computed again. Lines of another version of scenc, or of other settings under the same name, are
+an error. ``--table`` prints what the file holds.
 """
 
 from __future__ import annotations
