@@ -296,9 +296,9 @@ def labelled(labels: ArrayLike) -> NDArray[np.bool_]:
 def kmeans_agreement(
     embedding: NDArray[Any], labels: ArrayLike, seed: int = 0
 ) -> tuple[float, float]:
-    """Return NMI and ARI of the labels and as many KMeans clusters, as scib-metrics' defaults do.
+    """Return NMI and ARI of the labels and of KMeans clusters, as many as there are labels.
 
-    The clusters are the best, by their sum of squares, of ten starts.
+    scib-metrics takes as many; here they are the best, by their sum of squares, of ten starts.
     """
     known = labelled(labels)
     truth = np.asarray(labels, dtype=object)[known].astype(str)
