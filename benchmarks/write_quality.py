@@ -1,31 +1,36 @@
-"""Write the tables and the figure of docs/quality.md from what bench_quality.py found.
+"""Write the tables and the figure of docs/quality.md from what the two benchmarks found.
 
-    python benchmarks/write_quality.py benchmarks/results/quality.jsonl docs/_static/quality
+    python benchmarks/write_quality.py benchmarks/results docs/_static/quality
 
+The first folder has quality.jsonl of bench_quality.py, and expression.jsonl of bench_expression.py.
 One Markdown file for each group of tables goes to the folder, and the figure beside them as SVG.
-Values are means over seeds, ± their standard deviation where there are several.
+Values are means over seeds, ± their standard deviation where there are several; empty where a run
+did not measure them.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
-from bench_quality import ABLATIONS, CHOOSE, REPORT, VISITS
+from bench_quality import ABLATIONS, CHOOSE, REPORT
 
 import scenc
-from scenc.train import TrainConfig
 
 COLUMNS = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
+    "logistic_macro_f1": "macro F1, logistic",
     "label_asw": "label ASW",
     "clisi": "cLISI",
-    "nmi": "NMI",
-    "ari": "ARI",
+    "nmi": "NMI, Leiden",
+    "ari": "ARI, Leiden",
+    "kmeans_nmi": "NMI, KMeans",
+    "kmeans_ari": "ARI, KMeans",
     "ilisi": "iLISI",
     "graph_connectivity": "graph conn.",
     "batch_asw": "batch ASW",
@@ -33,15 +38,48 @@ COLUMNS = {
     "batch_correction": "batches",
     "rank": "rank",
     "train_seconds": "CPU s",
+    "embed_seconds": "to embed",
+    "wall_seconds": "wall s",
 }
-HEAD = ("accuracy", "macro_f1", "bio_preservation", "batch_correction")
+HEAD = (
+    "accuracy",
+    "macro_f1",
+    "logistic_macro_f1",
+    "bio_preservation",
+    "batch_correction",
+    "nmi",
+    "ari",
+    "kmeans_nmi",
+    "kmeans_ari",
+)
+SECONDS = ("train_seconds", "embed_seconds", "wall_seconds")
 METHODS = {
     "pca": "50 PCs",
     "harmony": "Harmony on the PCs",
     "scvi": "scVI",
     "scenc": "scenc",
-    "untrained": "scenc, untrained",
-    "masked": "scenc, masked objective",
+    "scenc_untrained": "scenc, untrained",
+    "scenc_contrastive": "scenc, contrastive objective",
+    "scenc_masked": "scenc, masked objective",
+}
+# Methods of bench_expression.py.
+PREDICTORS = {
+    "gene_mean": "each gene's mean share",
+    "knn": "15 nearest neighbours",
+    "knn_50": "50 nearest neighbours",
+    "scvi": "scVI",
+    "scenc": "scenc",
+    "scenc_zinb": "scenc, zero-inflated",
+    "scenc_no_partner": "scenc, own counts only",
+    "scenc_no_kl": "scenc, no KL divergence",
+    "scenc_no_contrast": "scenc, no contrast",
+    "scenc_neighbors": "15 nearest neighbours in scenc's embedding",
+}
+# What the figure draws, by its column.
+CURVES = {
+    "macro_f1": "macro F1",
+    "bio_preservation": "biology",
+    "batch_correction": "batches",
 }
 TITLES = {
     "heart": "heart, 1,000 cells, 861 genes, 14 donors, 11 types",
@@ -62,7 +100,7 @@ def shown(column: str, values: pd.Series[float], spread: bool) -> str:
     mean, std = values.mean(), values.std()
     if pd.isna(mean):
         return ""
-    if column == "train_seconds":
+    if column in SECONDS:
         return f"{mean:.0f}"
     if column == "rank":
         return f"{mean:.1f}"
@@ -101,62 +139,123 @@ def means(found: pd.DataFrame, names: list[str], methods: dict[str, str]) -> str
     return table("", rows, [*(COLUMNS[c] for c in HEAD), "seeds"])
 
 
-def n_visits(method: str) -> int:
-    """Return how many cells a method of bench_quality.py shows in training."""
-    return int(method.split()[1][:-1]) * 1000 if method in VISITS else TrainConfig().cell_visits
+def expression(found: pd.DataFrame, names: list[str], column: str) -> str:
+    """Return one score of predictions of hidden counts, a column for each data set."""
+    found = found[found["data"].isin(names)]
+    names = [name for name in names if (found["data"] == name).any()]
+    rows = {}
+    for method, title in PREDICTORS.items():
+        own = found[found["method"] == method].groupby("data")[column]
+        scores = {name: shown(column, values, True) for name, values in own}
+        if any(scores.values()):
+            rows[title] = [scores.get(name, "") for name in names]
+    return table("", rows, [TITLES[name].partition(",")[0] for name in names])
+
+
+def read_runs(source: Path) -> pd.DataFrame:
+    """Return the runs in a file; columns that none of them has are empty.
+
+    Raises
+    ------
+    ValueError
+        A data set, method and seed is there twice.
+    """
+    found = pd.read_json(source, lines=True)
+    if (again := found.duplicated(["data", "method", "seed"])).any():
+        raise ValueError(f"{source} holds twice:\n{found.loc[again, ['data', 'method', 'seed']]}")
+    parts = [f"{stage}_wall_seconds" for stage in ("train", "embed")]
+    found = found.reindex(columns=list(dict.fromkeys([*found, *COLUMNS, *parts, "visits"])))
+    # What starts from no training, principal components, has nothing to embed afterwards.
+    found["wall_seconds"] = found[parts[0]] + found[parts[1]].fillna(0)
+    return found
 
 
 def draw_visits(found: pd.DataFrame, path: Path) -> None:
-    """Draw macro F1 by the number of cells shown in training."""
+    """Draw scores by the number of cells shown in training, a column for each data set."""
     mpl.use("Agg")
-    names = [n for n in ("kang18", "pbmc7") if (found["data"] == n).any()]
-    figure, axes = plt.subplots(1, len(names), figsize=(7, 2.8), layout="constrained")
-    for ax, name in zip(figure.axes, names, strict=True):
-        own = found[(found["data"] == name) & (found["seed"] == 0)].set_index("method")
-        for objective, title, style in (
-            ("scenc", "default objective", "o-"),
-            ("masked", "masked objective", "s--"),
-        ):
-            visits = {m: n_visits(m) for m in ("scenc", *VISITS) if m.startswith(objective)}
-            points = sorted((n, own["macro_f1"][m]) for m, n in visits.items() if m in own.index)
-            if points:
-                ax.plot(*zip(*points, strict=True), style, label=title)
-        for method, style in (("pca", ":"), ("untrained", "-.")):
-            if method in own.index:
-                ax.axhline(own["macro_f1"][method], color="0.4", ls=style, label=METHODS[method])
-        ax.set(
-            xscale="log",
-            xlabel="cells shown, thousands",
-            title=TITLES[name].partition(" cells")[0].rpartition(", ")[0],
-        )
-        shown_at = sorted({n_visits(m) for m in ("scenc", *VISITS) if m in own.index})
-        ax.set_xticks(shown_at, [f"{n // 1000}" for n in shown_at])
-        ax.minorticks_off()
-        ax.set_ylim(0, 1)
-    axes_of = figure.axes
-    axes_of[0].set_ylabel("macro F1")
-    figure.legend(
-        *axes_of[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    shown_in_training = found["method"].str.extract(r"^(?P<name>\w+) (?P<thousands>\d+)k$")
+    found = found.assign(name=shown_in_training["name"])
+    # Early stopping can end a training before all visits it was given.
+    found["thousands"] = (found["visits"] / 1000).fillna(
+        shown_in_training["thousands"].astype(float)
     )
-    scenc.pl.save(axes_of[0], path)
+    curves = found.dropna(subset=["name", "thousands"])
+    names = [name for name in TITLES if (curves["data"] == name).any()]
+    figure, axes = plt.subplots(
+        len(CURVES),
+        len(names),
+        figsize=(3.5 * len(names), 2.2 * len(CURVES)),
+        layout="constrained",
+        sharex="col",
+        squeeze=False,
+    )
+    for (row, column), (col, name) in product(enumerate(CURVES), enumerate(names)):
+        ax = axes[row, col]
+        own = curves[curves["data"] == name]
+        for method, runs in own.groupby("name"):
+            by_visits = runs.groupby(found["method"])[["thousands", column]].mean()
+            by_visits = by_visits.sort_values("thousands")
+            ax.plot(
+                by_visits["thousands"], by_visits[column], "o-", label=METHODS.get(method, method)
+            )
+        for method, style in (("pca", ":"), ("scvi", "--"), ("scenc_untrained", "-.")):
+            reference = found[(found["data"] == name) & (found["method"] == method)][column]
+            if len(reference):
+                ax.axhline(reference.mean(), color="0.4", ls=style, label=METHODS[method])
+        ax.set_xscale("log")
+        shown_at = sorted(own["thousands"].round().unique())
+        ax.set_xticks(shown_at, [f"{thousands:.0f}" for thousands in shown_at])
+        ax.minorticks_off()
+        if row == 0:
+            ax.set_title(TITLES[name].partition(" cells")[0].rpartition(", ")[0])
+        if row == len(CURVES) - 1:
+            ax.set_xlabel("cells shown, thousands")
+        if col == 0:
+            ax.set_ylabel(CURVES[column])
+    figure.legend(
+        *axes[0, -1].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
+    scenc.pl.save(axes[0, 0], path)
     plt.close(figure)
 
 
-def main() -> None:
-    source, folder = map(Path, sys.argv[1:3])
-    folder.mkdir(parents=True, exist_ok=True)
-    found = pd.read_json(source, lines=True)
-    ablated = {"scenc": "the whole recipe", **{name: name for name in ABLATIONS}}
+def quality_tables(found: pd.DataFrame) -> dict[str, str]:
+    """Return the tables of embeddings, by the name of their file."""
+    ablated = {"scenc": "the whole recipe", **{name: name.replace("_", " ") for name in ABLATIONS}}
     tried = [n for n in CHOOSE if found["method"].isin(list(ABLATIONS))[found["data"] == n].any()]
-    files = {
+    tables = {
         "means": means(found, list(REPORT), METHODS),
         "report": "\n".join(data_set(found, name) for name in REPORT),
         "choose": "\n".join(data_set(found, name) for name in CHOOSE),
-        "ablations": means(found, tried, ablated),
     }
+    if tried:
+        tables["ablations"] = means(found, tried, ablated)
+    return tables
+
+
+def expression_tables(found: pd.DataFrame) -> dict[str, str]:
+    """Return the tables of predicted counts, by the name of their file."""
+    names = list(TITLES)
+    return {
+        "hidden_molecules": expression(found, names, "explained"),
+        "hidden_molecules_deviance": expression(found, names, "deviance"),
+        "hidden_genes": expression(found, names, "marker_correlation"),
+    }
+
+
+def main() -> None:
+    results, folder = map(Path, sys.argv[1:3])
+    folder.mkdir(parents=True, exist_ok=True)
+    found = read_runs(results / "quality.jsonl")
+    files = quality_tables(found)
+    if (predicted := results / "expression.jsonl").exists():
+        files |= expression_tables(read_runs(predicted))
     for name, text in files.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    if found["method"].isin(list(VISITS)).any():
+    if found["method"].str.fullmatch(r"\w+ \d+k").any():
         draw_visits(found, folder / "visits.svg")
 
 
