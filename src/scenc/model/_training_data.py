@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from scenc.nn import ModelConfig
     from scenc.train import TrainConfig
 
+# Settings that only the generative objective has.
+_OF_GENERATIVE = ("likelihood", "decoder_hidden", "counts_weight", "partner_share", "kl_weight")
 # From so many cells on, holding all of them in memory is worth a word.
 _MANY_CELLS = 1_000_000
 
@@ -197,11 +199,14 @@ def training_identity(
     devices: str,
 ) -> dict[str, Any]:
     """Return what two trainings must have in common if one is to go on where the other ended."""
-    settings = asdict(config)
+    settings = {**asdict(model), **asdict(config)}
     # The weights do not depend on it.
     del settings["checkpoint_blocks"]
+    if model.objective != "generative":
+        # Checkpoints of the other objectives may be older than these.
+        for name in _OF_GENERATIVE:
+            del settings[name]
     return {
-        **asdict(model),
         **settings,
         "genes": hashlib.sha256("\n".join(vocabulary).encode()).hexdigest(),
         "split_sizes": [len(rows) for rows in split],
