@@ -4,11 +4,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, MuDataCategoricalObsField
 from scvi.model.base import BaseModelClass
 
 from scenc.data.counts import gene_names
-from scenc.model._fields import CountsField, MuDataCountsField, report_genes
+from scenc.model._fields import (
+    CountsField,
+    GroupsField,
+    MuDataCountsField,
+    MuDataGroupsField,
+    report_genes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +44,8 @@ class SetupMixin(BaseModelClass):
         layer
             Layer that holds raw counts; ``None``: X.
         batch_key, labels_key
-            Columns of obs that hold batches and labels.
+            Columns of obs that hold batches and labels; values are compared as names. Labels may be
+            missing, batches may not.
         gene_ids
             Column of var that holds gene identifiers; ``None``: var_names.
 
@@ -59,8 +65,8 @@ class SetupMixin(BaseModelClass):
         setup_args = cls._get_setup_method_args(**locals())
         fields = [
             CountsField(layer=layer, gene_ids=gene_ids),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            GroupsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            GroupsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
         manager.register_fields(adata, **kwargs)
@@ -115,10 +121,8 @@ class SetupMixin(BaseModelClass):
             MuDataCountsField(
                 layer=rna_layer, gene_ids=gene_ids, mod_key=where.rna_layer, mod_required=True
             ),
-            MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=where.batch_key),
-            MuDataCategoricalObsField(
-                REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=where.labels_key
-            ),
+            MuDataGroupsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=where.batch_key),
+            MuDataGroupsField(REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=where.labels_key),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
         manager.register_fields(mdata, **kwargs)

@@ -1,4 +1,4 @@
-"""Rows of raw counts from any matrix, and the checks of counts and gene names."""
+"""Rows of raw counts from any matrix, and the checks of counts, gene names and batches."""
 
 from scenc.data.counts._anndata import gene_names, inspect_counts
 from scenc.data.counts._check import (
@@ -8,6 +8,11 @@ from scenc.data.counts._check import (
     check_names,
     check_values,
     describe_low_coverage,
+)
+from scenc.data.counts._groups import (
+    describe_missing,
+    describe_small_batches,
+    pool_small_batches,
 )
 from scenc.data.counts._recover import recover_counts
 from scenc.data.counts._rows import CountRows, Csr, open_rows
@@ -21,8 +26,11 @@ __all__ = [
     "check_names",
     "check_values",
     "describe_low_coverage",
+    "describe_missing",
+    "describe_small_batches",
     "gene_names",
     "inspect_counts",
     "open_rows",
+    "pool_small_batches",
     "recover_counts",
 ]

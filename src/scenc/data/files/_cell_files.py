@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -8,9 +9,10 @@ from pandas.api.types import union_categoricals
 from tqdm.auto import tqdm
 
 from scenc._arguments import choose
+from scenc.data.counts import describe_small_batches
 from scenc.data.files._file_reader import FileReader
 from scenc.data.files._file_report import CellFilesError, FilesReport
-from scenc.data.files._scan import scan_file
+from scenc.data.files._scan import check_only, scan_file
 from scenc.data.files._vocabulary import build_vocabulary, map_genes, match_all
 from scenc.data.loading import (
     TRAIN,
@@ -53,10 +55,12 @@ class CellFiles(CellModule):
         The vocabulary: genes of any file (``"union"``), of all files (``"intersection"``), or a
         list. Genes are matched by `scenc.genes`, whichever names a file uses.
     batch_key, labels_key
-        Columns of obs with batches and labels; recorded, and not used by the network.
+        Columns of obs with batches and labels; recorded, and not used by the network. Values are
+        compared as names across files: ``1``, ``1.0`` and ``"1"`` are one batch. Labels may be
+        missing, batches may not.
     only
-        Columns of obs and the values whose cells are used, such as ``{"in_tissue": [1]}``. A file
-        without the column is used as a whole.
+        Columns of obs and the values whose cells are used, such as ``{"in_tissue": [1]}``; values
+        are compared as names. A file without the column is used as a whole.
     split_by
         Unit of the split: each ``"cell"``, each ``"file"``, or all cells with one value in a column
         of obs, such as ``"donor_id"``.
@@ -101,7 +105,8 @@ class CellFiles(CellModule):
     CellFilesError
         Some files cannot be used; the message names everything that is wrong with any of them.
     ValueError
-        An argument is out of range, or there are too few cells or groups to split.
+        An argument is out of range, `only` names a column that no file has or leaves no cell, or
+        there are too few cells or groups to split.
 
     Examples
     --------
@@ -151,7 +156,15 @@ class CellFiles(CellModule):
         column = None if split_by in ("cell", "file") else split_by
         keys = list(dict.fromkeys(k for k in (batch_key, labels_key, column) if k is not None))
         self._scanned = [
-            scan_file(path, layer_of(layer, path), gene_ids, keys, lists(only), thorough(check))
+            scan_file(
+                path,
+                layer_of(layer, path),
+                gene_ids,
+                keys,
+                lists(only),
+                thorough(check),
+                batch_key=batch_key,
+            )
             for path in tqdm(self.paths, "looking into files", unit="file", disable=not progress)
         ]
         self._n_cells = np.array([file.n_cells for file in self._scanned])
@@ -162,8 +175,11 @@ class CellFiles(CellModule):
             )
             for key in keys
         }
+        check_only(lists(only), self._scanned)
+        if batch_key is not None:
+            self._report_batches(batch_key)
         used = np.concatenate([file.used & file.filled for file in self._scanned])
-        groups = None if split_by == "cell" else self._groups(column)
+        groups = None if split_by == "cell" else self._groups(column, used)
         self.roles = split_cells(used, groups, validation_size, test_size, seed)
         owners = np.repeat(np.arange(len(self.paths)), self._n_cells)
         trained = np.bincount(owners[self.roles == TRAIN], minlength=len(self.paths))
@@ -214,6 +230,12 @@ class CellFiles(CellModule):
             measured[file, matched.positions[matched.positions >= 0]] = True
         return measured
 
+    def _report_batches(self, key: str) -> None:
+        """Warn of batches that have too few cells to learn from."""
+        text = describe_small_batches(self._columns[key], key)
+        if text is not None:
+            warnings.warn(text, UserWarning, stacklevel=3)
+
     def _choose_vocabulary(self, genes: str | Sequence[str]) -> pd.Index[str]:
         if not isinstance(genes, str):
             return pd.Index(list(genes))
@@ -224,8 +246,16 @@ class CellFiles(CellModule):
             raise ValueError("No gene is in all files. Use genes='union', or a list of genes.")
         return vocabulary
 
-    def _groups(self, column: str | None) -> NDArray[np.int64]:
+    def _groups(self, column: str | None, used: NDArray[np.bool_]) -> NDArray[np.int64]:
         if column is None:
             return np.repeat(np.arange(len(self.paths)), self._n_cells)
         codes: NDArray[np.int64] = self._columns[column].codes.astype(np.int64)
+        n_missing = int((used & (codes < 0)).sum())
+        if n_missing:
+            warnings.warn(
+                f"{n_missing:,} cells have no value in obs[{column!r}], which is split by: they "
+                "are trained on, and may belong with cells that are held out.",
+                UserWarning,
+                stacklevel=3,
+            )
         return codes

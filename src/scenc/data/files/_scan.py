@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from scenc._printing import list_some
 from scenc.data.counts import (
     CountRows,
     Problems,
     check_names,
     check_values,
     describe_low_coverage,
+    describe_missing,
 )
 from scenc.data.files._file_report import FileCheck
 from scenc.data.files._file_rows import FileRows
-from scenc.io import CountMatrix, count_rows, find_counts, opened, read_column, read_groups
+from scenc.io import (
+    CountMatrix,
+    column_names,
+    count_rows,
+    find_counts,
+    group_names,
+    opened,
+    read_column,
+    read_groups,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +59,10 @@ class ScannedFile:
         Names of its genes.
     columns
         The columns of obs that were asked for.
+    obs_names
+        Names of all columns of obs.
+    held
+        Names of the groups in each column that cells are chosen by.
     used
         True for cells that are not left out, shape ``(n_cells,)``.
     filled
@@ -60,6 +76,8 @@ class ScannedFile:
     counts: str = ""
     genes: pd.Index[str] = field(default_factory=lambda: pd.Index([], dtype=str))
     columns: dict[str, pd.Categorical] = field(default_factory=dict)
+    obs_names: list[str] = field(default_factory=list)
+    held: dict[str, list[str]] = field(default_factory=dict)
     used: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     filled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     problems: Problems = field(default_factory=Problems)
@@ -100,6 +118,8 @@ def scan_file(
     columns: Sequence[str],
     only: Mapping[str, Any],
     everything: bool,
+    *,
+    batch_key: str | None = None,
 ) -> ScannedFile:
     """Read the names and groups of a file, check its counts, and collect all that is wrong.
 
@@ -117,6 +137,8 @@ def scan_file(
         Columns of obs and the values whose cells are used, where a file has the column.
     everything
         Whether to check every value, or a sample from all over the file.
+    batch_key
+        That of `columns` which every cell must have a value in.
     """
     file = ScannedFile(path)
     problems = file.problems
@@ -128,10 +150,52 @@ def scan_file(
             with problems.collected():
                 _read_genes(file, group[matrix.var], matrix, gene_ids)
             with problems.collected():
-                _read_cells(file, group["obs"], matrix, columns, only)
+                _read_cells(file, group["obs"], matrix, columns, only, batch_key)
         if not problems.errors:
             _check_values(file, everything)
     return file
+
+
+def check_only(only: Mapping[str, Sequence[Any]], files: Sequence[ScannedFile]) -> None:
+    """Check that the values by which cells are chosen are somewhere in the files.
+
+    Parameters
+    ----------
+    only
+        As in `scan_file`.
+    files
+        What was found with it.
+
+    Raises
+    ------
+    ValueError
+        No file has a column, or no cell is left; the message says what there is instead.
+    """
+    held = {c: sorted({n for file in files for n in file.held.get(c, ())}) for c in only}
+    for column, wanted in only.items():
+        if not any(column in file.held for file in files):
+            there = list(dict.fromkeys(name for file in files for name in file.obs_names))
+            raise ValueError(
+                f"only names the column {column!r}, which no file has in obs (there: "
+                f"{', '.join(there) or 'none'})."
+            )
+        if any(isinstance(value, bool) for value in wanted) or {*held[column]} <= {"True", "False"}:
+            continue
+        absent = [
+            name
+            for name in group_names(v for v in wanted if not pd.isna(v))
+            if name not in held[column]
+        ]
+        if 0 < len(absent) < len(wanted):
+            warnings.warn(
+                f"only: no cell has the value {list_some(absent)} in obs[{column!r}], which holds "
+                f"{list_some(held[column])}.",
+                UserWarning,
+                stacklevel=3,
+            )
+    if only and not any(file.used.any() for file in files):
+        columns = [f"obs[{c!r}] holds {list_some(held[c]) or 'no values'}" for c in only]
+        raise ValueError(f"only={dict(only)!r} leaves no cell: {'; '.join(columns)}.")
 
 
 def _read_genes(file: ScannedFile, var: Any, matrix: CountMatrix, gene_ids: str | None) -> None:
@@ -152,6 +216,7 @@ def _read_cells(
     matrix: CountMatrix,
     columns: Sequence[str],
     only: Mapping[str, Any],
+    batch_key: str | None,
 ) -> None:
     n_cells = count_rows(obs)
     if n_cells != matrix.shape[0]:
@@ -164,14 +229,24 @@ def _read_cells(
     for column in columns:
         with file.problems.collected():
             file.columns[column] = read_groups(obs, column, "obs")
+    file.obs_names = column_names(obs)
     for column, wanted in only.items():
         if column in obs:
-            file.used &= read_column(obs, column, "obs").isin(wanted).to_numpy()
+            groups = read_groups(obs, column, "obs")
+            file.held[column] = groups.categories.tolist()
+            names = group_names(value for value in wanted if not pd.isna(value))
+            # A boolean is 1 or 0 as well, and cells may be wanted whose value is missing.
+            equal = read_column(obs, column, "obs").isin(wanted).to_numpy(bool)
+            file.used &= equal | groups.isin(names)
     n_out = n_cells - int(file.used.sum())
     if n_out:
         file.problems.remarks.append(
             f"{n_out:,} cells are left out by {', '.join(map(repr, only))}"
         )
+    if batch_key in file.columns:
+        missing = describe_missing(file.columns[batch_key], batch_key, file.used)
+        if missing is not None:
+            file.problems.errors.append(missing)
 
 
 def _check_values(file: ScannedFile, everything: bool) -> None:
