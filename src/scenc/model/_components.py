@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 
 from scenc._threads import kept_threads
 from scenc.data import UNKNOWN
+from scenc.data.counts import pool_small_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,8 +122,9 @@ def variable_genes(
     rows = sampled_rows(cells, seed)
     values = ad.AnnData(sample(cells, n_genes, target_sum, seed))
     batch_key = None
-    if batches is not None and len(np.unique(batches[rows])) > 1:
-        values.obs["batch"] = batches[rows].astype(str)
+    pooled = None if batches is None else pool_small_batches(batches[rows])
+    if pooled is not None and len(np.unique(pooled)) > 1:
+        values.obs["batch"] = pooled.astype(str)
         values.obs["batch"] = values.obs["batch"].astype("category")
         batch_key = "batch"
     with kept_threads():
