@@ -40,9 +40,10 @@ class GeneMap(Printed):
         Ensembl id without version, ``""`` where unknown.
     rule
         How the name was mapped: ``"ensembl"``, ``"symbol"``, ``"hgnc"``, ``"retired"`` (an
-        Ensembl id another has replaced), ``"previous"``, ``"alias"``, ``"case"``, ``"date"``, or,
-        for names left as they are, ``"unlisted"`` (an Ensembl id that the table lacks),
-        ``"suffixed"`` (``FOO-1`` beside ``FOO``), ``"ambiguous"``, ``"unknown"``, ``"unnamed"``.
+        Ensembl id another has replaced), ``"previous"``, ``"alias"``, ``"case"``, ``"date"``,
+        ``"signs"`` (other dashes, dots and underscores), or, for names left as they are,
+        ``"unlisted"`` (an Ensembl id that the table lacks), ``"suffixed"`` (``FOO-1`` beside
+        ``FOO``), ``"ambiguous"``, ``"unknown"``, ``"unnamed"``.
     to
         ``"symbol"`` or ``"ensembl"``.
     species
