@@ -69,6 +69,11 @@ class GeneMatch(Printed):
         return int((self.positions >= 0).sum())
 
     @property
+    def n_named(self) -> int:
+        """Number of query columns that have a name."""
+        return int((self.query != "").sum())
+
+    @property
     def coverage(self) -> float:
         """Share of the vocabulary that the query covers, 0 to 1; 0 for an empty vocabulary."""
         return 1 - len(self.missing) / len(self.vocabulary) if len(self.vocabulary) else 0.0

@@ -115,7 +115,9 @@ def align_anndata(
         The counts are unusable, or too few genes are in the vocabulary.
     """
     layer = setup_args.get("layer", setup_args.get("rna_layer"))
-    rows, genes, check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
+    rows, genes, check = inspect_counts(
+        adata, layer, setup_args.get("gene_ids"), setup_args.get("feature_types")
+    )
     matched = match(genes, vocabulary)
     check_coverage(matched)
     gene_map = map_genes(genes, matched, counted)
@@ -162,7 +164,7 @@ def check_coverage(matched: GeneMatch) -> None:
     too_few = describe_low_coverage(matched)
     if too_few is not None:
         raise ValueError(f"Too few genes to embed: {too_few}. {matched}")
-    n_query, n_vocabulary = len(matched.query), len(matched.vocabulary)
+    n_query, n_vocabulary = matched.n_named, len(matched.vocabulary)
     if matched.n_matched < _WARN_COVERAGE * min(n_query, n_vocabulary):
         warnings.warn(f"Few genes are shared. {matched}", UserWarning, stacklevel=2)
     elif matched.duplicated:

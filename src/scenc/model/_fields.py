@@ -10,20 +10,36 @@ from scvi import REGISTRY_KEYS
 from scvi.data.fields import CategoricalObsField, LayerField, MuDataWrapper
 
 from scenc._printing import list_some
-from scenc.data.counts import describe_missing, describe_small_batches, inspect_counts
-from scenc.genes import harmonize
+from scenc.data.counts import (
+    describe_missing,
+    describe_small_batches,
+    gene_names,
+    inspect_counts,
+)
+from scenc.genes import flag_genes, harmonize
 from scenc.io import group_names, read_groups
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from anndata import AnnData
 
 GENES_KEY = "scenc_genes"
 
 
-def report_genes(adata: AnnData, names: pd.Index[str]) -> None:
-    """Write the report on gene names to ``adata.uns``; warn of genes with several columns."""
-    genes = harmonize(names)
+def report_genes(
+    adata: AnnData, gene_ids: str | None, feature_types: str | Sequence[str] | None
+) -> None:
+    """Write the report on gene names to ``adata.uns``.
+
+    Features that are no genes and genes with several columns are warned of.
+    """
+    _, left_out = flag_genes(adata.var, feature_types, "adata.var")
+    if left_out is not None:
+        warnings.warn(left_out, UserWarning, stacklevel=3)
+    names = gene_names(adata, gene_ids, feature_types)
+    genes = harmonize(names[names != ""])
     adata.uns[GENES_KEY] = genes.to_uns()
     if genes.duplicated:
         first = next(iter(genes.duplicated.values()))
@@ -45,26 +61,39 @@ class CountsField(LayerField):
         Layer that holds the counts; ``None``: X.
     gene_ids
         Column of var that holds the gene identifiers; ``None``: var_names.
+    feature_types
+        Which features are genes, as in `scenc.genes.flag_genes`.
     """
 
-    def __init__(self, layer: str | None = None, gene_ids: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        layer: str | None = None,
+        gene_ids: str | None = None,
+        feature_types: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ):
         # MuDataWrapper hands over scvi-tools' own names of the first two arguments.
         layer = kwargs.pop("layer", layer)
         super().__init__(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False)
-        self._gene_ids = gene_ids
+        self._gene_ids, self._feature_types = gene_ids, feature_types
 
     def validate_field(self, adata: AnnData) -> None:
         """Check every value and every name."""
-        inspect_counts(adata, self.attr_key, self._gene_ids)
+        self._inspect(adata)
 
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Record the genes' names."""
-        _, genes, _ = inspect_counts(adata, self.attr_key, self._gene_ids)
+        genes = self._inspect(adata)
         return {
             self.N_OBS_KEY: adata.n_obs,
-            self.N_VARS_KEY: adata.n_vars,
+            self.N_VARS_KEY: len(genes),
             self.COLUMN_NAMES_KEY: genes.to_numpy(dtype=object),
         }
+
+    def _inspect(self, adata: AnnData) -> pd.Index[str]:
+        """Check the counts; return the names of what is a gene."""
+        _, names, _ = inspect_counts(adata, self.attr_key, self._gene_ids, self._feature_types)
+        return names[names != ""]
 
     def transfer_field(
         self, state_registry: dict[str, Any], adata_target: AnnData, **kwargs: Any

@@ -256,7 +256,10 @@ class Model(SetupMixin):
         """
         if adata is None:
             return self._training_cells().match
-        names = gene_names(rna_of(adata, self._setup_args), self._setup_args.get("gene_ids"))
+        settings = self._setup_args
+        names = gene_names(
+            rna_of(adata, settings), settings.get("gene_ids"), settings.get("feature_types")
+        )
         return match(names, self.vocabulary)
 
     def train(
@@ -747,6 +750,7 @@ class Model(SetupMixin):
                 files,
                 layer=layer,
                 gene_ids=gene_ids,
+                feature_types=self._setup_args.get("feature_types"),
                 genes=self.vocabulary.tolist(),
                 validation_size=0.0,
                 progress=progress,

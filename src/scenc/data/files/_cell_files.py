@@ -51,6 +51,10 @@ class CellFiles(CellModule):
         else X if that does. A dictionary gives one per file.
     gene_ids
         Column of var with the genes' names; ``None``: var_names.
+    feature_types
+        Kinds of features to take as genes, by the column ``feature_types`` of var, or ``"all"``;
+        ``None``: genes, and neither antibodies, hashtags, guides nor peaks. What is no gene counts
+        neither as a gene nor for the library size.
     genes
         The vocabulary: genes of any file (``"union"``), of all files (``"intersection"``), or a
         list. Genes are matched by `scenc.genes`, whichever names a file uses.
@@ -122,6 +126,7 @@ class CellFiles(CellModule):
         *,
         layer: str | Mapping[str, str] | None = None,
         gene_ids: str | None = None,
+        feature_types: str | Sequence[str] | None = None,
         genes: Literal["union", "intersection"] | Sequence[str] = "union",
         batch_key: str | None = None,
         labels_key: str | None = None,
@@ -148,7 +153,11 @@ class CellFiles(CellModule):
         self.tokenizer = tokenizer or Tokenizer()
         # What names a matrix of a file names no layer of an AnnData.
         named = layer if isinstance(layer, str) and layer not in ("X", "raw") else None
-        self._setup_args = {"layer": named, "gene_ids": gene_ids}
+        self._setup_args = {
+            "layer": named,
+            "gene_ids": gene_ids,
+            "feature_types": feature_types,
+        }
         self._chunk_size, self._buffer_size = chunk_size, buffer_size
         self._num_workers, self._prefetch = num_workers, prefetch
         self.seed = seed
@@ -164,6 +173,7 @@ class CellFiles(CellModule):
                 lists(only),
                 thorough(check),
                 batch_key=batch_key,
+                feature_types=feature_types,
             )
             for path in tqdm(self.paths, "looking into files", unit="file", disable=not progress)
         ]
@@ -175,6 +185,8 @@ class CellFiles(CellModule):
             )
             for key in keys
         }
+        if feature_types not in (None, "all"):
+            self._require_feature_types(feature_types)
         check_only(lists(only), self._scanned)
         if batch_key is not None:
             self._report_batches(batch_key)
@@ -229,6 +241,14 @@ class CellFiles(CellModule):
         for file, matched in enumerate(self.matches):
             measured[file, matched.positions[matched.positions >= 0]] = True
         return measured
+
+    def _require_feature_types(self, feature_types: Any) -> None:
+        """Refuse kinds of features for files none of which says which it has."""
+        if not any(file.has_feature_types for file in self._scanned):
+            raise ValueError(
+                f"feature_types={feature_types!r} needs the column 'feature_types', which no file "
+                "has in var."
+            )
 
     def _report_batches(self, key: str) -> None:
         """Warn of batches that have too few cells to learn from."""

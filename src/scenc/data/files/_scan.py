@@ -20,6 +20,7 @@ from scenc.data.counts import (
 )
 from scenc.data.files._file_report import FileCheck
 from scenc.data.files._file_rows import FileRows
+from scenc.genes import flag_genes
 from scenc.io import (
     CountMatrix,
     column_names,
@@ -57,6 +58,8 @@ class ScannedFile:
         Matrix that holds the counts and how it is stored, such as ``"raw/X (csr)"``.
     genes
         Names of its genes.
+    has_feature_types
+        Whether it says which features are genes.
     columns
         The columns of obs that were asked for.
     obs_names
@@ -75,6 +78,7 @@ class ScannedFile:
     rows: FileRows | None = None
     counts: str = ""
     genes: pd.Index[str] = field(default_factory=lambda: pd.Index([], dtype=str))
+    has_feature_types: bool = False
     columns: dict[str, pd.Categorical] = field(default_factory=dict)
     obs_names: list[str] = field(default_factory=list)
     held: dict[str, list[str]] = field(default_factory=dict)
@@ -103,7 +107,7 @@ class ScannedFile:
             path=self.path,
             n_cells=self.n_cells,
             n_used=int(self.used.sum()),
-            n_genes=len(match.query),
+            n_genes=match.n_named,
             n_matched=match.n_matched,
             counts=self.counts,
             problems=tuple(problems),
@@ -120,6 +124,7 @@ def scan_file(
     everything: bool,
     *,
     batch_key: str | None = None,
+    feature_types: str | Sequence[str] | None = None,
 ) -> ScannedFile:
     """Read the names and groups of a file, check its counts, and collect all that is wrong.
 
@@ -139,6 +144,8 @@ def scan_file(
         Whether to check every value, or a sample from all over the file.
     batch_key
         That of `columns` which every cell must have a value in.
+    feature_types
+        Which features are genes, as in `scenc.genes.flag_genes`.
     """
     file = ScannedFile(path)
     problems = file.problems
@@ -148,7 +155,7 @@ def scan_file(
             file.counts = f"{matrix.key} ({matrix.kind})"
             file.rows = FileRows(path, matrix)
             with problems.collected():
-                _read_genes(file, group[matrix.var], matrix, gene_ids)
+                _read_genes(file, group[matrix.var], matrix, gene_ids, feature_types)
             with problems.collected():
                 _read_cells(file, group["obs"], matrix, columns, only, batch_key)
         if not problems.errors:
@@ -198,7 +205,13 @@ def check_only(only: Mapping[str, Sequence[Any]], files: Sequence[ScannedFile]) 
         raise ValueError(f"only={dict(only)!r} leaves no cell: {'; '.join(columns)}.")
 
 
-def _read_genes(file: ScannedFile, var: Any, matrix: CountMatrix, gene_ids: str | None) -> None:
+def _read_genes(
+    file: ScannedFile,
+    var: Any,
+    matrix: CountMatrix,
+    gene_ids: str | None,
+    feature_types: str | Sequence[str] | None,
+) -> None:
     name = matrix.var.replace("/", ".")
     values = read_column(var, gene_ids, name)
     if len(values) != matrix.shape[1]:
@@ -207,7 +220,11 @@ def _read_genes(file: ScannedFile, var: Any, matrix: CountMatrix, gene_ids: str 
         )
         return
     where = f"{name}_names" if gene_ids is None else f"{name}[{gene_ids!r}]"
-    file.genes = check_names(values, where, file.problems)
+    file.has_feature_types = "feature_types" in var
+    is_gene, left_out = flag_genes(var, feature_types, name)
+    if left_out is not None:
+        file.problems.remarks.append(left_out)
+    file.genes = check_names(values, where, file.problems, is_gene)
 
 
 def _read_cells(

@@ -38,7 +38,7 @@ def build_vocabulary(
     The genes, by their names in the first list that has them.
     """
     first, *others = _distinct(lists) or [pd.Index([], dtype=str)]
-    vocabulary = first.unique()
+    vocabulary = first[first != ""].unique()
     shared = np.ones(len(vocabulary), bool)
     for names in others:
         positions = match(names, vocabulary).positions
