@@ -56,6 +56,8 @@ class GeneMap(Printed):
         Remarks, in sentences.
     table
         Sources of the table and their dates.
+    cautions
+        Those of them to look at before data are used: names of two species, or numbers.
     """
 
     names: Names
@@ -70,6 +72,7 @@ class GeneMap(Printed):
     duplicated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     table: str = ""
+    cautions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("names", "mapped", "canonical", "symbol", "ensembl_id", "rule"):

@@ -46,6 +46,8 @@ _KINDS = (
     ("other_ensembl", re.compile(r"ENS[A-Z]*[TPE]\d{11}(?:\.\d+)?", re.IGNORECASE)),
     ("number", re.compile(r"\d+")),
 )
+# Share of the names above which they are taken to be of two species.
+_LEAST_OF_TWO = 0.1
 _NOT_UPPER = re.compile(r"[a-z]")
 
 
@@ -192,6 +194,40 @@ def has_lower_case(names: Names) -> NDArray[np.bool_]:
     return np.array(lower, dtype=bool)
 
 
+def count_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[int, pd.Series[int], int]:
+    """Count the names that look human, and those that do not.
+
+    Parameters
+    ----------
+    table, known
+        As in `detect_species`.
+
+    Returns
+    -------
+    Number of human names, numbers of names whose prefix tells another species, by species, and
+    number of symbols in lower case, as in mouse, rat or fish.
+    """
+    told = table["species"] != ""
+    species = table.loc[told, "species"].value_counts()
+    is_symbol = ((table["kind"] == "symbol") & ~told).to_numpy()
+    lower = has_lower_case(table["name"].to_numpy(object)[is_symbol & ~known])
+    for_human = int(species.get("human", 0)) + int((is_symbol & known).sum())
+    for_human += int((table["kind"] == "hgnc").sum())
+    return for_human, species.drop("human", errors="ignore"), int(lower.sum())
+
+
+def describe_mixture(table: pd.DataFrame, known: NDArray[np.bool_]) -> str:
+    """Return in which numbers names of two species stand together, ``""`` for one species."""
+    for_human, foreign, lower = count_species(table, known)
+    against = int(foreign.sum()) + lower
+    if min(for_human, against) <= _LEAST_OF_TWO * len(table):
+        return ""
+    return (
+        f"{for_human:,} names are human and {against:,} of another species: genes of two species "
+        "are different genes of the data"
+    )
+
+
 def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, str]:
     """Guess the species of a list of names from its prefixes and its capitals.
 
@@ -207,14 +243,7 @@ def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, 
     The species (``"human"`` where nothing speaks against it, ``"not human"`` where the symbols are
     capitalised as in mouse, rat or fish) and the reason in words, ``""`` for human.
     """
-    told = table["species"] != ""
-    species = table.loc[told, "species"].value_counts()
-    foreign = species.drop("human", errors="ignore")
-    is_symbol = ((table["kind"] == "symbol") & ~told).to_numpy()
-    names = table["name"].to_numpy(object)
-    lower = int(has_lower_case(names[is_symbol & ~known]).sum())
-    for_human = int(species.get("human", 0)) + int((is_symbol & known).sum())
-    for_human += int((table["kind"] == "hgnc").sum())
+    for_human, foreign, lower = count_species(table, known)
     against = int(foreign.sum()) + lower
     if against <= for_human:
         return "human", ""
@@ -223,7 +252,8 @@ def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, 
             f"{lower:,} symbols are in lower case, as in mouse (Actb, not ACTB), and {for_human:,} "
             "names are human"
         )
-    what = "Ensembl ids" if (table.loc[told, "kind"] == "ensembl").all() else "names"
+    is_told = table["species"] != ""
+    what = "Ensembl ids" if (table.loc[is_told, "kind"] == "ensembl").all() else "names"
     return str(foreign.index[0]), (
         f"{int(foreign.iloc[0]):,} {what} are {foreign.index[0]}, and {for_human:,} names are human"
     )

@@ -9,6 +9,7 @@ import pandas as pd
 from scenc.genes._gene_map import GeneMap
 from scenc.genes._gene_table import AMBIGUOUS, LEVELS, NONE, GeneTable
 from scenc.genes._identifiers import (
+    describe_mixture,
     detect_species,
     group,
     has_lower_case,
@@ -54,6 +55,7 @@ class Lookup:
         self.rule[self.kind == "unnamed"] = "unnamed"
         self.canonical = np.where(self.stable != "", self.stable, self.plain)
         self.base: dict[str, str] = {}
+        self.cautions: list[str] = []
         self.dates: dict[str, tuple[str, ...]] = {}
 
     def take(self, rows: NDArray[np.int64], rule: str | Names) -> None:
@@ -82,6 +84,9 @@ class Lookup:
         rows = np.where(is_symbol, rows, NONE)
         notes, human = self._notes(), species == "human"
         if species == "auto":
+            mixture = describe_mixture(self.ids, rows != NONE)
+            if mixture:
+                self.cautions.append(mixture)
             species, reason = detect_species(self.ids, rows != NONE)
             if reason:
                 hint = 'symbols were not mapped; species="human" maps them'
@@ -110,6 +115,12 @@ class Lookup:
             )
         if count := counts.get("number", 0):
             notes.append(f"{count:,} names are numbers (Entrez ids?), which are not looked up")
+            if count > 0.5 * len(self.ids):
+                self.cautions.append(
+                    f"{count:,} of {len(self.ids):,} genes have numbers as names (Entrez ids, or "
+                    "the numbers of rows?), which match no symbols and no Ensembl ids: name the "
+                    "column of var that holds these (gene_ids=...)"
+                )
         n_genome = int((self.plain != self.names).sum())
         if n_genome:
             first = self.names[self.plain != self.names][0]
@@ -171,7 +182,8 @@ class Lookup:
             species=species,
             ambiguous=self._ambiguous(),
             duplicated=self._duplicated(canonical),
-            notes=notes,
+            notes=(*notes, *self.cautions),
+            cautions=tuple(self.cautions),
             table=f"{self.table.metadata['symbols']}; {self.table.metadata['nomenclature']}, "
             f"{self.table.metadata['nomenclature_date']}",
         )

@@ -33,7 +33,8 @@ def report_genes(
 ) -> None:
     """Write the report on gene names to ``adata.uns``.
 
-    Features that are no genes and genes with several columns are warned of.
+    Features that are no genes, genes with several columns, names of two species and numbers as
+    names are warned of.
     """
     _, left_out = flag_genes(adata.var, feature_types, "adata.var")
     if left_out is not None:
@@ -41,6 +42,8 @@ def report_genes(
     names = gene_names(adata, gene_ids, feature_types)
     genes = harmonize(names[names != ""])
     adata.uns[GENES_KEY] = genes.to_uns()
+    for caution in genes.cautions:
+        warnings.warn(f"{caution}.", UserWarning, stacklevel=3)
     if genes.duplicated:
         first = next(iter(genes.duplicated.values()))
         warnings.warn(

@@ -2,6 +2,7 @@
 
 from scenc.data.counts._anndata import gene_names, inspect_counts
 from scenc.data.counts._check import (
+    LEAST_SHARED,
     CountCheck,
     Problems,
     check_counts,
@@ -18,6 +19,7 @@ from scenc.data.counts._recover import recover_counts
 from scenc.data.counts._rows import CountRows, Csr, open_rows
 
 __all__ = [
+    "LEAST_SHARED",
     "CountCheck",
     "CountRows",
     "Csr",

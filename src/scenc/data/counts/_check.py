@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # log1p of counts scaled to 10^6 a cell stays below this; raw counts of a data set do not.
 _LOG_CEILING = 20.0
 # Below this share of the shorter of two lists of genes, these are taken to be named differently.
-_LEAST_SHARED = 0.1
+LEAST_SHARED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ def check_names(
 def describe_low_coverage(match: GeneMatch) -> str | None:
     """Return why data share too few genes with a vocabulary to be used, or None if enough."""
     n_query, n_vocabulary = match.n_named, len(match.vocabulary)
-    if match.n_matched / max(1, min(n_query, n_vocabulary)) >= _LEAST_SHARED:
+    if match.n_matched / max(1, min(n_query, n_vocabulary)) >= LEAST_SHARED:
         return None
     text = f"only {match.n_matched} of its {n_query} genes are among the {n_vocabulary} of the "
     if not n_query or not n_vocabulary:

@@ -12,7 +12,7 @@ from scenc._arguments import choose
 from scenc.data.counts import describe_small_batches
 from scenc.data.files._file_reader import FileReader
 from scenc.data.files._file_report import CellFilesError, FilesReport
-from scenc.data.files._scan import check_only, scan_file
+from scenc.data.files._scan import check_only, compare_genes, scan_file
 from scenc.data.files._vocabulary import build_vocabulary, map_genes, match_all
 from scenc.data.loading import (
     TRAIN,
@@ -26,12 +26,15 @@ from scenc.data.loading import (
     thorough,
 )
 from scenc.data.tokens import Tokenizer
+from scenc.genes import harmonize
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from scenc.genes import GeneMatch
 
 
 class CellFiles(CellModule):
@@ -178,7 +181,14 @@ class CellFiles(CellModule):
             for path in tqdm(self.paths, "looking into files", unit="file", disable=not progress)
         ]
         self._n_cells = np.array([file.n_cells for file in self._scanned])
-        self.use_vocabulary(self._choose_vocabulary(genes))
+        vocabulary = self._choose_vocabulary(genes)
+        matches = match_all([file.genes for file in self._scanned], vocabulary)
+        if isinstance(genes, str):
+            compare_genes(self._scanned, matches)
+        self._line_up(vocabulary, matches)
+        if isinstance(genes, str):
+            for caution in harmonize(vocabulary).cautions:
+                warnings.warn(f"{caution}.", UserWarning, stacklevel=2)
         self._columns = {
             key: union_categoricals(
                 [file.columns[key] for file in self._scanned], sort_categories=True
@@ -215,7 +225,14 @@ class CellFiles(CellModule):
             A file cannot be used, or shares too few genes.
         """
         vocabulary = pd.Index(genes).astype(str)
-        matches = match_all([file.genes for file in self._scanned], vocabulary)
+        self._line_up(vocabulary, match_all([f.genes for f in self._scanned], vocabulary), counted)
+
+    def _line_up(
+        self,
+        vocabulary: pd.Index[str],
+        matches: list[GeneMatch],
+        counted: Sequence[str] | pd.Index[str] = (),
+    ) -> None:
         self.report = FilesReport(
             [file.check(matched) for file, matched in zip(self._scanned, matches, strict=True)],
             len(vocabulary),

@@ -20,6 +20,7 @@ from scenc.data.counts import (
 )
 from scenc.data.files._file_report import FileCheck
 from scenc.data.files._file_rows import FileRows
+from scenc.data.files._vocabulary import count_shared
 from scenc.genes import flag_genes
 from scenc.io import (
     CountMatrix,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from scenc.data.counts import Csr
     from scenc.genes import GeneMatch
 
+# Below this share of its genes, a file is taken to share few with the others.
+_FEW = 0.5
 # Rows per block, and number of blocks of a sample.
 _BLOCK, _N_BLOCKS = 1024, 8
 
@@ -203,6 +206,48 @@ def check_only(only: Mapping[str, Sequence[Any]], files: Sequence[ScannedFile]) 
     if only and not any(file.used.any() for file in files):
         columns = [f"obs[{c!r}] holds {list_some(held[c]) or 'no values'}" for c in only]
         raise ValueError(f"only={dict(only)!r} leaves no cell: {'; '.join(columns)}.")
+
+
+def compare_genes(files: Sequence[ScannedFile], matches: Sequence[GeneMatch]) -> None:
+    """Find files that share few genes with the others: with other names, or of another species.
+
+    Those that share next to none get a problem, and of the others that share few one is warned of.
+
+    Parameters
+    ----------
+    files
+        The files.
+    matches
+        How the genes of each match the vocabulary that was made of them.
+    """
+    known = [number for number, file in enumerate(files) if (file.genes != "").any()]
+    if len(known) < 2:
+        return
+    counts = count_shared([matches[number] for number in known])
+    usual = _first_name(files[known[int(np.argmax(counts.belongs))]])
+    few = []
+    for place, number in enumerate(known):
+        file, n_shared, n_own = files[number], counts.n_shared[place], counts.n_own[place]
+        text = f"shares {n_shared:,} of {n_own:,} genes with the others"
+        if not counts.belongs[place]:
+            file.problems.errors.append(
+                f"it {text}: it names genes like {_first_name(file)!r}, they like {usual!r}. Leave "
+                "it out, name a column of var with the same kind of names (gene_ids=...), or give "
+                "a list of genes (genes=[...])"
+            )
+        elif n_shared < _FEW * min(n_own, counts.n_others[place]):
+            few.append(f"{file.path} {text}")
+    if few:
+        warnings.warn(
+            f"{len(few)} of {len(files)} files share few genes with the others: "
+            f"{list_some(few, between='; ')}.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _first_name(file: ScannedFile) -> str:
+    return str(file.genes[file.genes != ""][0])
 
 
 def _read_genes(
