@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 # Below this share of the shorter list of genes, a query is warned about.
 _WARN_COVERAGE = 0.5
+# Genes that a query lacks are warned about if they had more than this share of the counts in
+# training (a tenth moves log(1 + x) by a tenth), or are more than this share of the genes, where
+# the counts are not known.
+_MOST_COUNTS, _MOST_GENES = 0.1, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,48 @@ def streamed_batches(datamodule: CellModule) -> NDArray[np.int64]:
     if datamodule.batch_key is None:
         return np.zeros(datamodule.n_obs, np.int64)
     return np.asarray(datamodule.column(datamodule.batch_key).codes, dtype=np.int64)
+
+
+def check_depth(
+    matched: GeneMatch,
+    gene_map: NDArray[np.int64],
+    counted: pd.Index[str],
+    shares: NDArray[np.float64] | None,
+    where: str,
+) -> None:
+    """Warn of a query without genes that had a good part of the counts in training.
+
+    What they would count is missing in its library sizes, so that all its values are too large.
+
+    Parameters
+    ----------
+    matched, gene_map
+        How the query's genes match the vocabulary, and the gene map of it.
+    counted
+        Genes outside the vocabulary whose counts belong to the library size.
+    shares
+        Shares of the training data's counts that the genes of the vocabulary and then of `counted`
+        had; ``None``: not known, all genes count alike.
+    where
+        Name of the query in the message.
+    """
+    vocabulary = matched.vocabulary
+    covered = np.zeros(len(vocabulary) + len(counted), bool)
+    covered[matched.positions[matched.positions >= 0]] = True
+    others = match(matched.query[gene_map == COUNTED], counted, duplicates="all").positions
+    covered[len(vocabulary) + others] = True
+    share = float((~covered).mean() if shares is None else shares[~covered].sum())
+    if share <= (_MOST_GENES if shares is None else _MOST_COUNTS):
+        return
+    text = f"{int((~covered).sum()):,} of {len(covered):,} genes that count for the library size"
+    if shares is not None:
+        text += f", which had {share:.0%} of the counts in training"
+    warnings.warn(
+        f"{where} lacks {text}: its cells look less deep than they are, and their embeddings move. "
+        "Use data with all genes, as before they were cut to variable ones (adata.raw.to_adata()).",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def check_coverage(matched: GeneMatch) -> None:

@@ -133,6 +133,15 @@ def variable_genes(
     return chosen
 
 
+def sum_counts(cells: AlignedCounts, n_genes: int, seed: int) -> NDArray[np.float64]:
+    """Return the counts of each gene in a sample of the cells together, ``(n_genes,)``."""
+    matrix, positions = cells.rows.select(sampled_rows(cells, seed))
+    wanted = np.bincount(positions, minlength=matrix.shape[0]).astype(np.float64)
+    sums = np.asarray(matrix.T @ wanted).ravel()
+    known = cells.gene_map >= 0
+    return np.bincount(cells.gene_map[known], weights=sums[known], minlength=n_genes)
+
+
 def sampled_rows(cells: AlignedCounts, seed: int) -> NDArray[np.int64]:
     """Return the cells with counts, a sample of them if there are many."""
     filled = np.flatnonzero(cells.n_genes > 0)

@@ -17,7 +17,13 @@ from scenc._arguments import choose
 from scenc.data import CellFiles
 from scenc.data.counts import gene_names
 from scenc.genes import match
-from scenc.model._aligned_counts import align_anndata, align_streamed, rna_of, streamed_batches
+from scenc.model._aligned_counts import (
+    align_anndata,
+    align_streamed,
+    check_depth,
+    rna_of,
+    streamed_batches,
+)
 from scenc.model._embed_files import embed_files
 from scenc.model._inference import (
     PRECISIONS,
@@ -166,6 +172,7 @@ class Model(SetupMixin):
     registry_: dict[str, Any]
     _adata: AnnData | MuData | None
     _datamodule: CellModule | None = None
+    _count_shares: NDArray[np.float64] | None
     _n_epochs: int
     _n_steps: int
 
@@ -195,6 +202,7 @@ class Model(SetupMixin):
         chosen_genes = choose_vocabulary(config, genes, cells, batches, vectors)
         network = make_network(config, chosen_genes)
         self._adopt(config, preset, chosen_genes.genes, chosen_genes.counted, network)
+        self._count_shares = chosen_genes.shares
 
     def _adopt(
         self,
@@ -756,6 +764,10 @@ class Model(SetupMixin):
                 progress=progress,
             )
         cells.use_vocabulary(self.vocabulary, self.counted)
+        for path, matched, gene_map in zip(
+            cells.paths, cells.matches, cells.gene_maps, strict=True
+        ):
+            check_depth(matched, gene_map, self.counted, self._count_shares, path)
         cells.tokenizer = make_tokenizer(self.config)
         cells.batch_size = batch_size or _BATCH_SIZE
         cells.seed = self.config.seed
@@ -796,6 +808,7 @@ class Model(SetupMixin):
             train_config=self.train_config,
             vocabulary=self.vocabulary,
             counted=self.counted,
+            count_shares=self._count_shares,
             registry=self.registry_,
             is_trained=self.is_trained_,
             n_epochs=self._n_epochs,
@@ -833,6 +846,7 @@ class Model(SetupMixin):
         # Not the constructor of `Model`, which would make the parts anew from data.
         BaseModelClass.__init__(model, registry=state.registry)
         model._adopt(state.config, state.preset, state.vocabulary, state.counted, network)
+        model._count_shares = state.count_shares
         model.train_config, model.history_ = state.train_config, state.history
         model._n_epochs, model._n_steps = state.n_epochs, state.n_steps
         model.is_trained_ = state.is_trained
@@ -886,6 +900,7 @@ class Model(SetupMixin):
             cells = self._training_cells()
         else:
             cells = self._read(adata, self.vocabulary, self.counted)
+            check_depth(cells.match, cells.gene_map, self.counted, self._count_shares, "adata")
         return cells, resolve_indices(indices, cells.n_cells)
 
     def _require_trained(self) -> None:

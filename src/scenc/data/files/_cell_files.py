@@ -246,6 +246,7 @@ class CellFiles(CellModule):
             for file, matched in zip(self._scanned, matches, strict=True)
         ]
         rows = [file.rows for file in self._scanned if file.rows is not None]
+        self.gene_maps = maps
         self._reader = FileReader(rows, maps)
 
     @property
