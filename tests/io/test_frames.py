@@ -77,7 +77,7 @@ def test_rows_are_counted(frame):
         ("donor", ["P2", "P1", None, "P2"]),
         ("text", ["b", "a", "b", "c"]),
         ("integer", ["3", "1", "3", "2"]),
-        ("float", ["1.0", None, "1.0", "2.5"]),
+        ("float", ["1", None, "1", "2.5"]),
         ("boolean", ["True", "False", "True", "True"]),
     ],
 )
@@ -110,7 +110,7 @@ def test_files_of_old_versions_are_read_as_anndata_reads_them(tmp_path):
         as_old(file["obs"])
         as_old(file["var"])
     assert anndata.read_h5ad(path).obs["donor"].tolist() == FRAME["donor"].tolist()
-    cells = CellFiles([path], batch_key="donor", validation_size=0.0, progress=False)
+    cells = CellFiles([path], labels_key="donor", validation_size=0.0, progress=False)
     assert cells.column("donor").tolist() == FRAME["donor"].tolist()
     assert read_gene_names(path, "donor").tolist() == ["P2", "P1", "", "P2"]
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from scenc.data import ViewDataset
+from scenc.data import Neighborhoods
 from scenc.model import Model
 from scenc.nn import LearnedGeneEncoder
 
@@ -151,13 +151,14 @@ def test_one_cell_has_no_components(adata):
 
 def test_cells_of_the_test_set_have_no_part_in_training(model, monkeypatch):
     seen = []
-    read = ViewDataset._view
+    draw = Neighborhoods.draw
 
-    def watch(self, rows, *draws):
-        seen.extend(rows.tolist())
-        return read(self, rows, *draws)
+    def watch(self, rows, *chances):
+        partners = draw(self, rows, *chances)
+        seen.extend([*rows.tolist(), *partners.tolist()])
+        return partners
 
-    monkeypatch.setattr(ViewDataset, "_view", watch)
+    monkeypatch.setattr(Neighborhoods, "draw", watch)
     model.train(**TRAINING, test_size=0.4, same_cell=0.0)
     assert len(model.test_indices) == 48
     assert not {*seen} & {*model.test_indices.tolist()}

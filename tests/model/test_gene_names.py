@@ -72,6 +72,7 @@ def test_a_model_of_ensembl_ids_embeds_symbols(cells, make_model, train):
     np.testing.assert_allclose(embed(model, cells, NAMES["current"]), expected, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.* lacks .* genes that count for the library size")
 @settings(max_examples=25)
 @given(data=st.data())
 def test_renamed_permuted_and_unknown_genes_change_nothing(by_symbol, cells, data):
@@ -97,6 +98,7 @@ def test_an_alias_beside_the_name_itself_is_reported_and_not_used(by_symbol, cel
     np.testing.assert_allclose(z, by_symbol.get_latent_representation(), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.* lacks .* genes that count for the library size")
 def test_two_equal_claims_are_both_left_out_and_reported(by_symbol, cells):
     versions = ["ENSG00000127054.1", "ENSG00000127054.2"]
     names = [*NAMES["current"][1:], *versions]

@@ -175,6 +175,7 @@ def test_another_process_gives_the_same(trained, query, embedding, tmp_path, pro
     np.testing.assert_allclose(np.load(tmp_path / "z.npy"), embedding, **SAME)
 
 
+@pytest.mark.filterwarnings("ignore:.* lacks .* genes that count for the library size")
 def test_missing_genes_are_genes_not_seen(trained, query):
     kept = np.arange(60) % 4 > 0
     silent = query.copy()
@@ -204,6 +205,7 @@ def test_data_that_share_no_genes_are_refused(trained, query):
         embed(trained, rename(query, 0))
 
 
+@pytest.mark.filterwarnings("ignore:.* lacks .* genes that count for the library size")
 @pytest.mark.parametrize("n_kept", [5, 20])
 def test_low_coverage_is_refused_or_warned_about(trained, query, n_kept):
     rename(query, n_kept)

@@ -193,3 +193,51 @@ def test_anndata_is_left_as_it_was(adata):
     assert (adata.X != before.X).nnz == 0
     pd.testing.assert_frame_equal(adata.var, before.var)
     assert isinstance(adata, anndata.AnnData)
+
+
+@pytest.mark.parametrize("dtype", [int, float, str, "category", "Int64"])
+def test_batches_and_labels_are_known_by_name(adata, dtype):
+    adata.obs["plate"] = pd.Series(np.arange(120) % 3, adata.obs_names).astype(dtype)
+    Model.setup_anndata(adata, batch_key="plate", labels_key="plate")
+    registry = Model(adata, d_model=8, n_heads=2).registry_["field_registries"]
+    for name in ("batch", "labels"):
+        mapping = registry[name]["state_registry"]["categorical_mapping"]
+        assert mapping.tolist() == ["0", "1", "2"]
+        assert adata.obs[f"_scvi_{name}"].tolist() == (np.arange(120) % 3).tolist()
+
+
+def test_data_of_another_type_have_the_same_batches(adata, make_model):
+    adata.obs["plate"] = np.arange(120) % 3
+    model = make_model(adata.copy(), {"batch_key": "plate"})
+    adata.obs["plate"] = pd.Categorical((2 + np.arange(120) % 2).astype(str))
+    model.attach(adata)
+    mapping = model.adata_manager.get_state_registry("batch").categorical_mapping
+    assert mapping.tolist() == ["0", "1", "2", "3"]
+    assert set(adata.obs["_scvi_batch"]) == {2, 3}
+
+
+def test_labels_may_be_missing_and_batches_may_not(adata, make_model, train):
+    adata.obs["kind"] = np.where(np.arange(120) < 5, None, "T cell")
+    model = train(make_model(adata, {"labels_key": "kind"}))
+    assert model.summary_stats.n_labels == 1
+    assert adata.obs["_scvi_labels"].tolist() == [-1] * 5 + [0] * 115
+    with pytest.raises(ValueError, match=r"5 of 120 cells have no batch.*obs\['kind'\].*fillna"):
+        Model.setup_anndata(adata, batch_key="kind")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([1] * 120, "120 batches for 120 cells: it looks like cells' barcodes"),
+        ([110, 1, 2, 3, 4], "3 of 5 batches .* have fewer than 4 cells; they are taken together"),
+        ([118, 1, 1], "2 of 3 batches"),
+    ],
+)
+def test_small_batches_are_trained_on_with_one_warning(adata, train, sizes, message):
+    adata.obs["sample"] = np.repeat(np.arange(len(sizes)), sizes)
+    with pytest.warns(UserWarning, match=message) as warned:
+        Model.setup_anndata(adata, batch_key="sample")
+    assert len(warned) == 1
+    sizes = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_feedforward": 16}
+    model = train(Model(adata, n_top_genes=30, **sizes), max_epochs=1)
+    assert np.isfinite(model.get_latent_representation()).all()

@@ -3,6 +3,7 @@ from __future__ import annotations
 from scenc.genes._alignment import AlignedEmbeddings, EmbeddingCoverage
 from scenc.genes._check import GeneCheck, check, read_gene_names
 from scenc.genes._embed_proteins import embed_proteins
+from scenc.genes._features import flag_genes
 from scenc.genes._gene_map import GeneMap
 from scenc.genes._gene_table import table_info
 from scenc.genes._harmonize import ensembl_to_symbol, harmonize, symbol_to_ensembl
@@ -20,6 +21,7 @@ __all__ = [
     "check",
     "embed_proteins",
     "ensembl_to_symbol",
+    "flag_genes",
     "harmonize",
     "identify",
     "match",

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scenc.genes._features import flag_genes
 from scenc.genes._harmonize import harmonize
 from scenc.genes._identifiers import as_names
 from scenc.genes._match import GeneMatch, match
@@ -105,7 +107,8 @@ def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
 
     Returns
     -------
-    Names in file order, ``""`` for missing ones.
+    Names in file order, ``""`` for missing ones. Features that are no genes are left out, with a
+    warning.
 
     Raises
     ------
@@ -135,9 +138,13 @@ def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
             raise ValueError(f"{path} has no var; it is not an .h5ad file.")
         try:
             names = read_column(file["var"], gene_ids, "var")
+            is_gene, left_out = flag_genes(file["var"], None, "var")
         except KeyError:
             columns = ", ".join(column_names(file["var"]))
             raise ValueError(
                 f"{path} has no column {gene_ids!r} in var; it has {columns}."
             ) from None
+    if is_gene is not None:
+        warnings.warn(f"{path}: {left_out}", UserWarning, stacklevel=2)
+        names = names[is_gene]
     return as_names(names, "names" if gene_ids is None else f"var[{gene_ids!r}]")

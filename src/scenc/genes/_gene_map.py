@@ -40,9 +40,10 @@ class GeneMap(Printed):
         Ensembl id without version, ``""`` where unknown.
     rule
         How the name was mapped: ``"ensembl"``, ``"symbol"``, ``"hgnc"``, ``"retired"`` (an
-        Ensembl id another has replaced), ``"previous"``, ``"alias"``, ``"case"``, ``"date"``, or,
-        for names left as they are, ``"unlisted"`` (an Ensembl id that the table lacks),
-        ``"suffixed"`` (``FOO-1`` beside ``FOO``), ``"ambiguous"``, ``"unknown"``, ``"unnamed"``.
+        Ensembl id another has replaced), ``"previous"``, ``"alias"``, ``"case"``, ``"date"``,
+        ``"signs"`` (other dashes, dots and underscores), or, for names left as they are,
+        ``"unlisted"`` (an Ensembl id that the table lacks), ``"suffixed"`` (``FOO-1`` beside
+        ``FOO``), ``"ambiguous"``, ``"unknown"``, ``"unnamed"``.
     to
         ``"symbol"`` or ``"ensembl"``.
     species
@@ -55,6 +56,8 @@ class GeneMap(Printed):
         Remarks, in sentences.
     table
         Sources of the table and their dates.
+    cautions
+        Those of them to look at before data are used: names of two species, or numbers.
     """
 
     names: Names
@@ -69,6 +72,7 @@ class GeneMap(Printed):
     duplicated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     table: str = ""
+    cautions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("names", "mapped", "canonical", "symbol", "ensembl_id", "rule"):

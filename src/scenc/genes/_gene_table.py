@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: how a name can stand in the table, strongest first
 LEVELS = ("symbol", "hgnc", "previous", "alias")
 NONE, AMBIGUOUS = -1, -2
+_SIGNS = str.maketrans("-_", "..")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,11 @@ class GeneTable:
         """Like `find_name`, ignoring capitals."""
         upper = np.array([name.upper() for name in names.tolist()], dtype=object)
         return self._find_resolved(self._resolved_upper, upper)
+
+    def find_any_signs(self, names: Names) -> NDArray[np.int64]:
+        """Row per name whatever dashes, dots and underscores it has, -1 for none or several."""
+        rows, _ = self._find_resolved(self._resolved_signs, same_signs(names))
+        return np.maximum(rows, NONE)
 
     def candidates(self, names: Names) -> dict[str, tuple[str, ...]]:
         """Genes each name could stand for at its strongest level: symbols, ids where not unique."""
@@ -120,6 +126,11 @@ class GeneTable:
         names = self._names
         return _resolve(names.assign(name=[name.upper() for name in names["name"]]))
 
+    @cached_property
+    def _resolved_signs(self) -> pd.DataFrame:
+        names = self._names
+        return _resolve(names.assign(name=same_signs(names["name"].to_numpy(object))))
+
     def _explode(self, column: str) -> pd.DataFrame:
         values = self.genes[column].to_numpy(object)
         rows = np.flatnonzero(values != "")
@@ -132,6 +143,11 @@ class GeneTable:
             }
         )
         return table[table["name"] != ""]
+
+
+def same_signs(names: Names) -> Names:
+    """Write names with dots alone: R turns dashes into dots, Seurat underscores into dashes."""
+    return np.array([name.translate(_SIGNS) for name in names.tolist()], dtype=object)
 
 
 def _resolve(names: pd.DataFrame) -> pd.DataFrame:

@@ -23,9 +23,12 @@ def harmonize(
 
     The rules, in order: an Ensembl id (its version is ignored), a current symbol (HGNC, GENCODE),
     an HGNC id, a previous symbol, an alias, any of these in other capitals, a symbol that a
-    spreadsheet turned into a date. A name that could mean several genes at its strongest rule is
-    ambiguous and never guessed. No name is dropped and no two are merged: what has no gene in the
-    table keeps its name, and names that mean one gene are reported.
+    spreadsheet turned into a date, any name with other dashes, dots and underscores (``HLA.DRA``
+    from R). The name of a genome before a gene's (``GRCh38_CD4``) is left out, and of a symbol
+    joined with an Ensembl id (``CD4_ENSG00000010610``) the id counts. A name that could mean
+    several genes at its strongest rule is ambiguous and never guessed. No name is dropped and no
+    two are merged: what has no gene in the table keeps its name, and names that mean one gene are
+    reported.
 
     Parameters
     ----------

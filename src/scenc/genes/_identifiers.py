@@ -33,11 +33,21 @@ SPECIES = {
 }
 
 _GENE = re.compile(r"(ENS[A-Z]*?G)(R?)(\d{10,11})(?:\.(\d+))?(_PAR_Y)?", re.IGNORECASE)
+# A genome's name before a gene's, as references of two species have it (hg19_CD4, mm10___Cd4), in
+# R's spelling too.
+_GENOME = re.compile(r"(?:(GRCh3[78]|hg(?:19|38))|GRCm3[89]|mm(?:9|10|39))(?:\.p\d+)?[-_.]+(?=.)")
+# A symbol joined with its Ensembl id, in either order.
+_ID = r"ENS[A-Z]*?G\d{11}(?:\.\d+)?"
+_JOINED = re.compile(rf"(?:(.+?)[-_.|:;,/ ]+({_ID})|({_ID})[-_.|:;,/ ]+(.+))", re.IGNORECASE)
+# What may stand behind an id although it is no symbol: copies, and parts of transcripts.
+_NO_SYMBOL = re.compile(r"\d+|[UISA]|(un)?spliced|intron.*|exon.*|nascent|mature|.*ENS.*|PAR_Y.*")
 _KINDS = (
     ("hgnc", re.compile(r"HGNC:\d+", re.IGNORECASE)),
     ("other_ensembl", re.compile(r"ENS[A-Z]*[TPE]\d{11}(?:\.\d+)?", re.IGNORECASE)),
     ("number", re.compile(r"\d+")),
 )
+# Share of the names above which they are taken to be of two species.
+_LEAST_OF_TWO = 0.1
 _NOT_UPPER = re.compile(r"[a-z]")
 
 
@@ -77,12 +87,13 @@ def identify(names: Iterable[object]) -> pd.DataFrame:
     - ``kind``: ``"ensembl"`` (an Ensembl gene id of any species), ``"hgnc"`` (``HGNC:5``),
       ``"other_ensembl"`` (a transcript, protein or exon id), ``"number"`` (digits only, such as an
       Entrez id), ``"symbol"`` (anything else) or ``"unnamed"`` (empty or missing),
-    - ``stable_id``: the Ensembl id in upper case without its version, ``""`` for other kinds. The
+    - ``stable_id``: the Ensembl id in upper case without its version, ``""`` for other kinds; also
+      that of a name which joins it with a symbol (``A1BG_ENSG00000121410``). The
       copy of a pseudoautosomal gene on Y (``ENSG00000182378.15_PAR_Y``, or ``ENSGR0000182378`` in
       older releases) keeps the suffix ``_PAR_Y``: it is not the copy on X,
     - ``version``: the version as text, ``""`` for none,
     - ``species``: told from the Ensembl prefix (the prefix itself for a species without a common
-      name here), ``""`` for other kinds.
+      name here) or from a genome's name before the gene's (``mm10___Actb``), else ``""``.
 
     Raises
     ------
@@ -109,6 +120,9 @@ def identify(names: Iterable[object]) -> pd.DataFrame:
 def _identify(text: str) -> tuple[str, str, str, str]:
     if not text:
         return "unnamed", "", "", ""
+    genome = _GENOME.match(text)
+    of_genome = "" if genome is None else "human" if genome[1] else "mouse"
+    text = _unjoined(text if genome is None else text[genome.end() :])
     gene = _GENE.fullmatch(text)
     if gene is not None:
         prefix, on_y, digits, version, par_y = gene.groups()
@@ -120,7 +134,27 @@ def _identify(text: str) -> tuple[str, str, str, str]:
     for kind, pattern in _KINDS:
         if pattern.fullmatch(text):
             return kind, "", "", ""
-    return "symbol", "", "", ""
+    return "symbol", "", "", of_genome
+
+
+def _unjoined(text: str) -> str:
+    """Return the Ensembl id of a name that joins it with a symbol, or the name."""
+    joined = _JOINED.fullmatch(text)
+    if joined is None:
+        return text
+    symbol, stable_id = joined[1] or joined[4], joined[2] or joined[3]
+    return text if _NO_SYMBOL.fullmatch(symbol) else stable_id
+
+
+def strip_genome(names: Names) -> Names:
+    """Remove the name of a genome before that of a gene (``GRCh38_CD4``)."""
+    return np.array(
+        [
+            _GENOME.sub("", name, count=1) if _GENOME.match(name) else name
+            for name in names.tolist()
+        ],
+        dtype=object,
+    )
 
 
 def strip_version(names: Iterable[object]) -> Names:
@@ -160,8 +194,42 @@ def has_lower_case(names: Names) -> NDArray[np.bool_]:
     return np.array(lower, dtype=bool)
 
 
+def count_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[int, pd.Series[int], int]:
+    """Count the names that look human, and those that do not.
+
+    Parameters
+    ----------
+    table, known
+        As in `detect_species`.
+
+    Returns
+    -------
+    Number of human names, numbers of names whose prefix tells another species, by species, and
+    number of symbols in lower case, as in mouse, rat or fish.
+    """
+    told = table["species"] != ""
+    species = table.loc[told, "species"].value_counts()
+    is_symbol = ((table["kind"] == "symbol") & ~told).to_numpy()
+    lower = has_lower_case(table["name"].to_numpy(object)[is_symbol & ~known])
+    for_human = int(species.get("human", 0)) + int((is_symbol & known).sum())
+    for_human += int((table["kind"] == "hgnc").sum())
+    return for_human, species.drop("human", errors="ignore"), int(lower.sum())
+
+
+def describe_mixture(table: pd.DataFrame, known: NDArray[np.bool_]) -> str:
+    """Return in which numbers names of two species stand together, ``""`` for one species."""
+    for_human, foreign, lower = count_species(table, known)
+    against = int(foreign.sum()) + lower
+    if min(for_human, against) <= _LEAST_OF_TWO * len(table):
+        return ""
+    return (
+        f"{for_human:,} names are human and {against:,} of another species: genes of two species "
+        "are different genes of the data"
+    )
+
+
 def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, str]:
-    """Guess the species of a list of names from its Ensembl prefixes and its capitals.
+    """Guess the species of a list of names from its prefixes and its capitals.
 
     Parameters
     ----------
@@ -175,13 +243,7 @@ def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, 
     The species (``"human"`` where nothing speaks against it, ``"not human"`` where the symbols are
     capitalised as in mouse, rat or fish) and the reason in words, ``""`` for human.
     """
-    species = table.loc[table["kind"] == "ensembl", "species"].value_counts()
-    foreign = species.drop("human", errors="ignore")
-    is_symbol = (table["kind"] == "symbol").to_numpy()
-    names = table["name"].to_numpy(object)
-    lower = int(has_lower_case(names[is_symbol & ~known]).sum())
-    for_human = int(species.get("human", 0)) + int((is_symbol & known).sum())
-    for_human += int((table["kind"] == "hgnc").sum())
+    for_human, foreign, lower = count_species(table, known)
     against = int(foreign.sum()) + lower
     if against <= for_human:
         return "human", ""
@@ -190,7 +252,8 @@ def detect_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[str, 
             f"{lower:,} symbols are in lower case, as in mouse (Actb, not ACTB), and {for_human:,} "
             "names are human"
         )
+    is_told = table["species"] != ""
+    what = "Ensembl ids" if (table.loc[is_told, "kind"] == "ensembl").all() else "names"
     return str(foreign.index[0]), (
-        f"{int(foreign.iloc[0]):,} Ensembl ids are {foreign.index[0]}, and {for_human:,} names are "
-        "human"
+        f"{int(foreign.iloc[0]):,} {what} are {foreign.index[0]}, and {for_human:,} names are human"
     )

@@ -8,7 +8,13 @@ import pandas as pd
 
 from scenc.genes._gene_map import GeneMap
 from scenc.genes._gene_table import AMBIGUOUS, LEVELS, NONE, GeneTable
-from scenc.genes._identifiers import detect_species, group, has_lower_case
+from scenc.genes._identifiers import (
+    describe_mixture,
+    detect_species,
+    group,
+    has_lower_case,
+    strip_genome,
+)
 from scenc.genes._rules import STRENGTH, WEAKEST
 
 if TYPE_CHECKING:
@@ -40,13 +46,16 @@ class Lookup:
     def __init__(self, ids: pd.DataFrame, table: GeneTable) -> None:
         self.ids, self.table = ids, table
         self.names = ids["name"].to_numpy(object)
+        # Without the genome that some names have before them.
+        self.plain = strip_genome(self.names)
         self.kind = ids["kind"].to_numpy(object)
         self.stable = ids["stable_id"].to_numpy(object)
         self.row = np.full(len(ids), NONE, dtype=np.int64)
         self.rule = np.full(len(ids), "unknown", dtype=object)
         self.rule[self.kind == "unnamed"] = "unnamed"
-        self.canonical = np.where(self.stable != "", self.stable, self.names)
+        self.canonical = np.where(self.stable != "", self.stable, self.plain)
         self.base: dict[str, str] = {}
+        self.cautions: list[str] = []
         self.dates: dict[str, tuple[str, ...]] = {}
 
     def take(self, rows: NDArray[np.int64], rule: str | Names) -> None:
@@ -64,26 +73,37 @@ class Lookup:
         self.take(np.where(ensembl, self.table.find_ensembl(stable), NONE), "ensembl")
         self.take(np.where(ensembl, self.table.find_retired(stable), NONE), "retired")
         hgnc = self.kind == "hgnc"
-        ids = np.array([name.upper() for name in self.names.tolist()], dtype=object)
+        ids = np.array([name.upper() for name in self.plain.tolist()], dtype=object)
         self.take(np.where(hgnc, self.table.find_name(ids)[0], NONE), "hgnc")
 
     def find_symbols(self, species: str) -> tuple[str, tuple[str, ...]]:
         """Look up symbols if the names are human; return the species and notes."""
-        is_symbol = self.kind == "symbol"
-        rows, levels = self.table.find_name(self.names)
+        told = self.ids["species"].to_numpy(object)
+        is_symbol = (self.kind == "symbol") & ((told == "") | (told == "human"))
+        rows, levels = self.table.find_name(self.plain)
         rows = np.where(is_symbol, rows, NONE)
-        notes = self._notes()
-        any_case = is_symbol if species == "human" else is_symbol & ~has_lower_case(self.names)
+        notes, human = self._notes(), species == "human"
         if species == "auto":
+            mixture = describe_mixture(self.ids, rows != NONE)
+            if mixture:
+                self.cautions.append(mixture)
             species, reason = detect_species(self.ids, rows != NONE)
             if reason:
                 hint = 'symbols were not mapped; species="human" maps them'
-                return species, (*notes, f"{reason}: {hint}")
-        if species == "human":
-            self.take(rows, np.array(LEVELS, dtype=object)[levels])
-            upper, _ = self.table.find_any_case(np.where(any_case, self.names, ""))
-            self.take(np.where(any_case, upper, NONE), "case")
-            self._find_dates()
+                notes = (*notes, f"{reason}: {hint}")
+                # Those that have a human genome before them are human all the same.
+                is_symbol &= told == "human"
+                rows = np.where(is_symbol, rows, NONE)
+        elif not human:
+            return species, notes
+        any_case = is_symbol if human else is_symbol & ~has_lower_case(self.plain)
+        self.take(rows, np.array(LEVELS, dtype=object)[levels])
+        upper, _ = self.table.find_any_case(np.where(any_case, self.plain, ""))
+        self.take(np.where(any_case, upper, NONE), "case")
+        self._find_dates(is_symbol)
+        left = is_symbol & (self.row == NONE)
+        if left.any():
+            self.take(self.table.find_any_signs(np.where(left, self.plain, "")), "signs")
         return species, notes
 
     def _notes(self) -> tuple[str, ...]:
@@ -95,15 +115,27 @@ class Lookup:
             )
         if count := counts.get("number", 0):
             notes.append(f"{count:,} names are numbers (Entrez ids?), which are not looked up")
+            if count > 0.5 * len(self.ids):
+                self.cautions.append(
+                    f"{count:,} of {len(self.ids):,} genes have numbers as names (Entrez ids, or "
+                    "the numbers of rows?), which match no symbols and no Ensembl ids: name the "
+                    "column of var that holds these (gene_ids=...)"
+                )
+        n_genome = int((self.plain != self.names).sum())
+        if n_genome:
+            first = self.names[self.plain != self.names][0]
+            notes.append(
+                f"{n_genome:,} names have a genome before them, which is left out ({first})"
+            )
         return tuple(notes)
 
-    def _find_dates(self) -> None:
+    def _find_dates(self, is_symbol: NDArray[np.bool_]) -> None:
         rows = np.full(len(self.names), NONE, dtype=np.int64)
-        for i in np.flatnonzero((self.row == NONE) & (self.kind == "symbol")).tolist():
-            if date := _DATE.fullmatch(self.names[i]):
+        for i in np.flatnonzero((self.row == NONE) & is_symbol).tolist():
+            if date := _DATE.fullmatch(self.plain[i]):
                 day, month = date[1] or date[4], date[2] or date[3]
                 stems = _MONTHS.get(month.upper(), ())
-                rows[i] = self._undate(self.names[i], [f"{stem}{int(day)}" for stem in stems])
+                rows[i] = self._undate(self.plain[i], [f"{stem}{int(day)}" for stem in stems])
         self.take(rows, "date")
 
     def _undate(self, name: str, symbols: list[str]) -> int:
@@ -150,7 +182,8 @@ class Lookup:
             species=species,
             ambiguous=self._ambiguous(),
             duplicated=self._duplicated(canonical),
-            notes=notes,
+            notes=(*notes, *self.cautions),
+            cautions=tuple(self.cautions),
             table=f"{self.table.metadata['symbols']}; {self.table.metadata['nomenclature']}, "
             f"{self.table.metadata['nomenclature_date']}",
         )
@@ -170,9 +203,10 @@ class Lookup:
         return np.where(best & (target != ""), target, unchanged)
 
     def _ambiguous(self) -> dict[str, tuple[str, ...]]:
-        names = self.names[self.rule == "ambiguous"]
-        known = self.table.candidates(names) | self.dates
-        return {name: known[name] for name in dict.fromkeys(names.tolist())}
+        ambiguous = self.rule == "ambiguous"
+        names, plain = self.names[ambiguous].tolist(), self.plain[ambiguous]
+        known = self.table.candidates(plain) | self.dates
+        return {name: known[key] for name, key in zip(names, plain.tolist(), strict=True)}
 
     def _duplicated(self, canonical: Names) -> dict[str, tuple[str, ...]]:
         key_of = dict(zip(self.names.tolist(), canonical.tolist(), strict=True))

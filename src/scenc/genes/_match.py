@@ -9,6 +9,7 @@ import pandas as pd
 
 from scenc._printing import Printed, list_some
 from scenc.genes._gene_map import lines
+from scenc.genes._gene_table import same_signs
 from scenc.genes._harmonize import harmonize
 from scenc.genes._identifiers import as_names, group
 from scenc.genes._rules import RULES, STRENGTH, WEAKEST, count_rules, table_of_counts
@@ -37,7 +38,8 @@ class GeneMatch(Printed):
         Per query name the index into ``vocabulary`` or -1, int32, shape ``(n_query,)``.
     rule
         Per query name how it was matched: ``"exact"`` (the same name) or the weaker of the rules
-        that lead query and vocabulary name to one gene (see `GeneMap`); or why it was not:
+        that lead query and vocabulary name to one gene (see `GeneMap`), ``"genome"`` (the same name
+        beside the name of a genome); or why it was not:
         ``"duplicate"`` (another column matches the gene by a stronger rule), ``"tied"`` (another
         column matches it by an equally strong one), ``"unmatched"``, ``"unnamed"``.
     duplicated
@@ -65,6 +67,11 @@ class GeneMatch(Printed):
     def n_matched(self) -> int:
         """Number of query columns in use."""
         return int((self.positions >= 0).sum())
+
+    @property
+    def n_named(self) -> int:
+        """Number of query columns that have a name."""
+        return int((self.query != "").sum())
 
     @property
     def coverage(self) -> float:
@@ -167,9 +174,9 @@ def match(
     duplicates
         What to do with several columns for one gene. ``"best"``: use the one with the strongest
         rule (the same name, then Ensembl id, current symbol or HGNC id, then earlier symbol or
-        retired id, then alias, then other capitals, then date); if two are equally strong, as with
-        one name twice, use none of them: they are listed in ``tied``. ``"all"``: give each its
-        position, for callers who add the columns up. ``"error"``: refuse.
+        retired id, then alias, then other capitals, then date or other signs); if two are equally
+        strong, as with one name twice, use none of them: they are listed in ``tied``. ``"all"``:
+        give each its position, for callers who add the columns up. ``"error"``: refuse.
 
     Returns
     -------
@@ -207,6 +214,7 @@ def match(
         theirs = harmonize(genes, "ensembl", species=species)
         notes = tuple(dict.fromkeys((*ours.notes, *theirs.notes)))
         _match_canonical(ours, theirs, positions, strength, rule)
+        _match_signs(ours, theirs, positions, strength, rule)
     duplicated, tied = _settle(columns, genes, positions, strength, rule, duplicates)
     return GeneMatch(columns, genes, positions.astype(np.int32), rule, duplicated, tied, notes)
 
@@ -239,8 +247,29 @@ def _match_canonical(
     ours, theirs = _strength(columns.rule)[new], vocabulary["strength"].to_numpy()[at[new]]
     positions[new] = gene
     strength[new] = np.maximum(ours, theirs)
-    # Of the two rules that lead to the gene, the weaker one counts.
-    rule[new] = np.where(ours >= theirs, columns.rule[new], genes.rule[gene])
+    # Of the two rules that lead to the gene, the weaker one counts; names that the table lacks and
+    # that are still the same differ by a genome.
+    weaker = np.where(ours >= theirs, columns.rule[new], genes.rule[gene])
+    rule[new] = np.where(weaker == "unknown", "genome", weaker)
+
+
+def _match_signs(
+    columns: GeneMap,
+    genes: GeneMap,
+    positions: NDArray[np.int64],
+    strength: NDArray[np.int64],
+    rule: Names,
+) -> None:
+    """Match what is left by names that differ in dashes, dots and underscores alone."""
+    vocabulary = pd.Series(same_signs(genes.canonical))
+    vocabulary = vocabulary[~vocabulary.duplicated(keep=False)]
+    # A copy of a name beside it (FOO.1) is no other spelling of a gene.
+    left = np.flatnonzero((rule == "unmatched") & (columns.rule != "suffixed"))
+    keys = pd.Index(same_signs(columns.canonical[left]), dtype=object)
+    at = pd.Index(vocabulary, dtype=object).get_indexer(keys)
+    found = left[at >= 0]
+    positions[found] = vocabulary.index.to_numpy()[at[at >= 0]]
+    strength[found], rule[found] = STRENGTH["signs"], "signs"
 
 
 def _strength(rule: Names) -> NDArray[np.int64]:

@@ -22,6 +22,8 @@ RULES = {
     "alias": "alias",
     "case": "other capitals",
     "date": "spreadsheet date",
+    "signs": "other dashes and dots",
+    "genome": "a genome before the name",
     "unlisted": "Ensembl id not in the table",
     "suffixed": "suffixed copy of a name",
     "ambiguous": "ambiguous",
@@ -33,7 +35,7 @@ RULES = {
 }
 
 #: rules that lead to a gene of the table
-MAPPED = ("ensembl", "symbol", "hgnc", "retired", "previous", "alias", "case", "date")
+MAPPED = ("ensembl", "symbol", "hgnc", "retired", "previous", "alias", "case", "date", "signs")
 
 #: how directly a rule names a gene: of two names for one gene the lower strength counts first
 STRENGTH = {
@@ -42,11 +44,13 @@ STRENGTH = {
     "symbol": 1,
     "hgnc": 1,
     "unlisted": 1,
+    "genome": 1,
     "retired": 2,
     "previous": 2,
     "alias": 3,
     "case": 4,
     "date": 5,
+    "signs": 5,
 }
 WEAKEST = 9
 

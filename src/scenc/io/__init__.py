@@ -4,7 +4,7 @@ Importing it is light: h5py, zarr, safetensors and PyTorch are loaded where they
 """
 
 from scenc.io._atomic import atomic_folder, atomic_path
-from scenc.io._frames import column_names, count_rows, read_column, read_groups
+from scenc.io._frames import column_names, count_rows, group_names, read_column, read_groups
 from scenc.io._locate_counts import (
     CountMatrix,
     find_counts,
@@ -33,6 +33,7 @@ __all__ = [
     "find_counts",
     "flag_fractions",
     "flag_unusable",
+    "group_names",
     "odd_value",
     "open_file",
     "opened",

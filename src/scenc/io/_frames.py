@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     # An h5py or zarr group: both are mappings with attributes.
@@ -78,10 +80,23 @@ def read_column(frame: Frame, column: str | None, where: str) -> pd.Series[Any]:
 def read_groups(frame: Frame, column: str, where: str) -> pd.Categorical:
     """Return a column of obs as groups of cells, such as batches, which are known by name.
 
-    There is one category for each text of a value, in sorted order; missing values have none.
+    There is one category for each of `group_names`, in sorted order; missing values have none.
     """
     values = pd.Categorical(read_column(frame, column, where))
-    texts = values.categories.astype(str).to_numpy(dtype=object)
-    names, codes = np.unique(texts, return_inverse=True)
+    names, codes = np.unique(group_names(values.categories), return_inverse=True)
     positions: NDArray[np.int64] = np.append(codes, -1)[values.codes]
-    return pd.Categorical.from_codes(positions, pd.Index(names))
+    return pd.Categorical.from_codes(positions, pd.Index(names, dtype=object))
+
+
+def group_names(values: Iterable[object]) -> NDArray[np.object_]:
+    """Return the names by which groups of cells are compared, across files and types: their text.
+
+    A whole number is named without a decimal point, since a column of integers turns into one of
+    floats where a value is missing. `values` are those that are not missing.
+    """
+    return np.array([_group_name(value) for value in values], dtype=object)
+
+
+def _group_name(value: object) -> str:
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]

@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 # Below this share of the shorter list of genes, a query is warned about.
 _WARN_COVERAGE = 0.5
+# Genes that a query lacks are warned about if they had more than this share of the counts in
+# training (a tenth moves log(1 + x) by a tenth), or are more than this share of the genes, where
+# the counts are not known.
+_MOST_COUNTS, _MOST_GENES = 0.1, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,9 @@ def align_anndata(
         The counts are unusable, or too few genes are in the vocabulary.
     """
     layer = setup_args.get("layer", setup_args.get("rna_layer"))
-    rows, genes, check = inspect_counts(adata, layer, setup_args.get("gene_ids"))
+    rows, genes, check = inspect_counts(
+        adata, layer, setup_args.get("gene_ids"), setup_args.get("feature_types")
+    )
     matched = match(genes, vocabulary)
     check_coverage(matched)
     gene_map = map_genes(genes, matched, counted)
@@ -151,6 +157,48 @@ def streamed_batches(datamodule: CellModule) -> NDArray[np.int64]:
     return np.asarray(datamodule.column(datamodule.batch_key).codes, dtype=np.int64)
 
 
+def check_depth(
+    matched: GeneMatch,
+    gene_map: NDArray[np.int64],
+    counted: pd.Index[str],
+    shares: NDArray[np.float64] | None,
+    where: str,
+) -> None:
+    """Warn of a query without genes that had a good part of the counts in training.
+
+    What they would count is missing in its library sizes, so that all its values are too large.
+
+    Parameters
+    ----------
+    matched, gene_map
+        How the query's genes match the vocabulary, and the gene map of it.
+    counted
+        Genes outside the vocabulary whose counts belong to the library size.
+    shares
+        Shares of the training data's counts that the genes of the vocabulary and then of `counted`
+        had; ``None``: not known, all genes count alike.
+    where
+        Name of the query in the message.
+    """
+    vocabulary = matched.vocabulary
+    covered = np.zeros(len(vocabulary) + len(counted), bool)
+    covered[matched.positions[matched.positions >= 0]] = True
+    others = match(matched.query[gene_map == COUNTED], counted, duplicates="all").positions
+    covered[len(vocabulary) + others] = True
+    share = float((~covered).mean() if shares is None else shares[~covered].sum())
+    if share <= (_MOST_GENES if shares is None else _MOST_COUNTS):
+        return
+    text = f"{int((~covered).sum()):,} of {len(covered):,} genes that count for the library size"
+    if shares is not None:
+        text += f", which had {share:.0%} of the counts in training"
+    warnings.warn(
+        f"{where} lacks {text}: its cells look less deep than they are, and their embeddings move. "
+        "Use data with all genes, as before they were cut to variable ones (adata.raw.to_adata()).",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 def check_coverage(matched: GeneMatch) -> None:
     """Refuse a query that shares too few genes with the model, warn of one that shares few.
 
@@ -162,7 +210,7 @@ def check_coverage(matched: GeneMatch) -> None:
     too_few = describe_low_coverage(matched)
     if too_few is not None:
         raise ValueError(f"Too few genes to embed: {too_few}. {matched}")
-    n_query, n_vocabulary = len(matched.query), len(matched.vocabulary)
+    n_query, n_vocabulary = matched.n_named, len(matched.vocabulary)
     if matched.n_matched < _WARN_COVERAGE * min(n_query, n_vocabulary):
         warnings.warn(f"Few genes are shared. {matched}", UserWarning, stacklevel=2)
     elif matched.duplicated:

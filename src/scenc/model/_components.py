@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 
 from scenc._threads import kept_threads
 from scenc.data import UNKNOWN
+from scenc.data.counts import pool_small_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,14 +127,24 @@ def variable_genes(
     rows = sampled_rows(cells, seed)
     values = ad.AnnData(sample(cells, n_genes, target_sum, seed))
     batch_key = None
-    if batches is not None and len(np.unique(batches[rows])) > 1:
-        values.obs["batch"] = batches[rows].astype(str)
+    pooled = None if batches is None else pool_small_batches(batches[rows])
+    if pooled is not None and len(np.unique(pooled)) > 1:
+        values.obs["batch"] = pooled.astype(str)
         values.obs["batch"] = values.obs["batch"].astype("category")
         batch_key = "batch"
     with kept_threads():
         sc.pp.highly_variable_genes(values, n_top_genes=n_top, batch_key=batch_key)
     chosen: NDArray[np.bool_] = values.var["highly_variable"].to_numpy(dtype=bool)
     return chosen
+
+
+def sum_counts(cells: AlignedCounts, n_genes: int, seed: int) -> NDArray[np.float64]:
+    """Return the counts of each gene in a sample of the cells together, ``(n_genes,)``."""
+    matrix, positions = cells.rows.select(sampled_rows(cells, seed))
+    wanted = np.bincount(positions, minlength=matrix.shape[0]).astype(np.float64)
+    sums = np.asarray(matrix.T @ wanted).ravel()
+    known = cells.gene_map >= 0
+    return np.bincount(cells.gene_map[known], weights=sums[known], minlength=n_genes)
 
 
 def sampled_rows(cells: AlignedCounts, seed: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from scenc.data import COUNTED, UNKNOWN, OrderedRequests, TokenDataset, Tokenizer
-from scenc.model._components import start_network, variable_genes
+from scenc.model._components import start_network, sum_counts, variable_genes
 from scenc.nn import CellTransformer, ProteinGeneEncoder
 
 if TYPE_CHECKING:
@@ -37,12 +37,15 @@ class Vocabulary:
     """The genes a new model knows; cells and pretrained vectors lined up with them.
 
     The genes `counted` are those of the data beside them, which count for the library size only.
+    `shares` are the shares of the data's counts that each gene has, those of `counted` behind; None
+    where no cells were looked at.
     """
 
     genes: pd.Index[str]
     counted: pd.Index[str]
     cells: AlignedCounts
     vectors: GeneVectors | None
+    shares: NDArray[np.float64] | None
 
 
 def choose_vocabulary(
@@ -58,9 +61,11 @@ def choose_vocabulary(
     as numbers.
     """
     counted = genes[:0]
+    sums = sum_counts(cells, len(genes), config.seed)
     if config.protein_missing == "drop" and vectors is not None:
         kept = vectors.present
         genes, cells, vectors = genes[kept], cells.with_genes(kept, UNKNOWN), vectors.select(kept)
+        sums = sums[kept]
     if config.n_top_genes is not None and config.n_top_genes < len(genes):
         n_top = config.n_top_genes
         kept = variable_genes(cells, len(genes), n_top, config.target_sum, batches, config.seed)
@@ -72,7 +77,9 @@ def choose_vocabulary(
         cells = cells.with_genes(kept, COUNTED)
         vectors = None if vectors is None else vectors.select(kept)
         genes, counted = genes[kept], genes[~kept]
-    return Vocabulary(genes, counted, cells, vectors)
+        sums = np.concatenate([sums[kept], sums[~kept]])
+    shares = sums / sums.sum() if sums.sum() > 0 else None
+    return Vocabulary(genes, counted, cells, vectors, shares)
 
 
 def make_network(

@@ -16,7 +16,13 @@ from scenc._arguments import choose
 from scenc.data import CellFiles
 from scenc.data.counts import gene_names
 from scenc.genes import match
-from scenc.model._aligned_counts import align_anndata, align_streamed, rna_of, streamed_batches
+from scenc.model._aligned_counts import (
+    align_anndata,
+    align_streamed,
+    check_depth,
+    rna_of,
+    streamed_batches,
+)
 from scenc.model._covariates import (
     Covariates,
     extended,
@@ -173,6 +179,7 @@ class Model(ExpressionMixin, SetupMixin):
     registry_: dict[str, Any]
     _adata: AnnData | MuData | None
     _datamodule: CellModule | None = None
+    _count_shares: NDArray[np.float64] | None
     _n_epochs: int
     _n_steps: int
 
@@ -206,6 +213,7 @@ class Model(ExpressionMixin, SetupMixin):
         n_categories = [len(names) for names in covariates.values()]
         network = make_network(config, chosen_genes, n_categories)
         self._adopt(config, preset, chosen_genes.genes, chosen_genes.counted, network, covariates)
+        self._count_shares = chosen_genes.shares
 
     def _adopt(
         self,
@@ -269,7 +277,10 @@ class Model(ExpressionMixin, SetupMixin):
         """
         if adata is None:
             return self._training_cells().match
-        names = gene_names(rna_of(adata, self._setup_args), self._setup_args.get("gene_ids"))
+        settings = self._setup_args
+        names = gene_names(
+            rna_of(adata, settings), settings.get("gene_ids"), settings.get("feature_types")
+        )
         return match(names, self.vocabulary)
 
     def train(
@@ -657,11 +668,16 @@ class Model(ExpressionMixin, SetupMixin):
                 files,
                 layer=layer,
                 gene_ids=gene_ids,
+                feature_types=self._setup_args.get("feature_types"),
                 genes=self.vocabulary.tolist(),
                 validation_size=0.0,
                 progress=progress,
             )
         cells.use_vocabulary(self.vocabulary, self.counted)
+        for path, matched, gene_map in zip(
+            cells.paths, cells.matches, cells.gene_maps, strict=True
+        ):
+            check_depth(matched, gene_map, self.counted, self._count_shares, path)
         cells.tokenizer = make_tokenizer(self.config)
         cells.batch_size = batch_size or _BATCH_SIZE
         cells.seed = self.config.seed
@@ -702,6 +718,7 @@ class Model(ExpressionMixin, SetupMixin):
             train_config=self.train_config,
             vocabulary=self.vocabulary,
             counted=self.counted,
+            count_shares=self._count_shares,
             registry=self.registry_,
             is_trained=self.is_trained_,
             n_epochs=self._n_epochs,
@@ -747,6 +764,7 @@ class Model(ExpressionMixin, SetupMixin):
             network,
             state.covariates,
         )
+        model._count_shares = state.count_shares
         model.train_config, model.history_ = state.train_config, state.history
         model._n_epochs, model._n_steps = state.n_epochs, state.n_steps
         model.is_trained_ = state.is_trained
@@ -815,6 +833,7 @@ class Model(ExpressionMixin, SetupMixin):
             cells = self._training_cells()
         else:
             cells = self._read(adata, self.vocabulary, self.counted)
+            check_depth(cells.match, cells.gene_map, self.counted, self._count_shares, "adata")
         return cells, resolve_indices(indices, cells.n_cells)
 
     def _require_trained(self) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from scenc._threads import kept_threads
 from scenc.data import Neighborhoods
+from scenc.data.counts import pool_small_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,8 @@ def find_neighborhoods(
     components
         Principal components, shape ``(n_cells, n_components)``.
     batches
-        Experimental batch of each cell, as a number, shape ``(n_cells,)``.
+        Experimental batch of each cell, as a number, shape ``(n_cells,)``. Those of few cells are
+        taken together.
     n_neighbors
         Neighbours of each cell; fewer if there are fewer cells.
     seed
@@ -50,7 +52,7 @@ def find_neighborhoods(
     Korsunsky et al. (2019), Fast, sensitive and accurate integration of single-cell data with
     Harmony.
     """
-    places = components
+    places, batches = components, pool_small_batches(batches)
     if len(np.unique(batches)) > 1:
         places = _harmonise(components, batches, seed)
     length = np.linalg.norm(places, axis=1, keepdims=True)

@@ -19,6 +19,8 @@ from scenc.train import TrainConfig
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 _VECTORS, _OWN = "gene_encoder.vectors", "gene_encoder.own"
 _EDGES = "expression_encoder.edges"
 _BLOCKS = "transformer.blocks."
@@ -29,6 +31,8 @@ class ModelState:
     """A model without its weights: what ``model.json`` holds.
 
     Attributes are those of `scenc.Model`; `n_epochs` and `n_steps` are of all trainings together.
+    `count_shares` are the shares of the counts in training that the genes of the vocabulary and
+    then of `counted` had, where they are known.
     """
 
     config: ModelConfig
@@ -36,6 +40,7 @@ class ModelState:
     train_config: TrainConfig | None
     vocabulary: pd.Index[str]
     counted: pd.Index[str]
+    count_shares: NDArray[np.float64] | None
     registry: dict[str, Any]
     is_trained: bool
     n_epochs: int
@@ -53,6 +58,7 @@ def save_model(path: Path, state: ModelState, network: CellTransformer, overwrit
         "train_config": asdict(state.train_config) if state.train_config else None,
         "vocabulary": state.vocabulary.tolist(),
         "counted": state.counted.tolist(),
+        "count_shares": None if state.count_shares is None else state.count_shares.tolist(),
         "registry": _plain(state.registry),
         "covariates": state.covariates,
         "is_trained": state.is_trained,
@@ -110,6 +116,7 @@ def _state(card: dict[str, Any]) -> ModelState:
         train_config=None if train_config is None else TrainConfig.from_dict(train_config),
         vocabulary=_vocabulary(card["vocabulary"]),
         counted=_vocabulary(card["counted"]),
+        count_shares=_shares(card),
         registry=_registry(card["registry"]),
         is_trained=bool(card["is_trained"]),
         n_epochs=int(card["n_epochs"]),
@@ -185,6 +192,18 @@ def _covariates(names: Any) -> dict[str, list[str]]:
     if not isinstance(names, dict) or not all(isinstance(some, list) for some in names.values()):
         raise ValueError("the covariates are no lists of categories.")
     return {str(key): [str(name) for name in some] for key, some in names.items()}
+
+
+def _shares(card: dict[str, Any]) -> NDArray[np.float64] | None:
+    """Return the shares of the counts, which models of earlier versions do not have."""
+    if card.get("count_shares") is None:
+        return None
+    shares = np.asarray(card["count_shares"], dtype=np.float64)
+    if shares.shape != (len(card["vocabulary"]) + len(card["counted"]),):
+        raise ValueError("count_shares are not one number per gene.")
+    if not (np.isfinite(shares) & (shares >= 0)).all():
+        raise ValueError("count_shares are no shares.")
+    return shares
 
 
 def _plain(value: Any) -> Any:

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import (
-    CategoricalJointObsField,
-    CategoricalObsField,
-    MuDataCategoricalJointObsField,
-    MuDataCategoricalObsField,
-)
+from scvi.data.fields import CategoricalJointObsField, MuDataCategoricalJointObsField
 from scvi.model.base import BaseModelClass
 
-from scenc.data.counts import gene_names
-from scenc.model._fields import CountsField, MuDataCountsField, report_genes
+from scenc.model._fields import (
+    CountsField,
+    GroupsField,
+    MuDataCountsField,
+    MuDataGroupsField,
+    report_genes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ class SetupMixin(BaseModelClass):
         labels_key: str | None = None,
         gene_ids: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
+        feature_types: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Register where an AnnData keeps its counts, genes, batches and labels, and check these.
@@ -45,12 +46,17 @@ class SetupMixin(BaseModelClass):
         layer
             Layer that holds raw counts; ``None``: X.
         batch_key, labels_key
-            Columns of obs that hold batches and labels.
+            Columns of obs that hold batches and labels; values are compared as names. Labels may be
+            missing, batches may not.
         gene_ids
             Column of var that holds gene identifiers; ``None``: var_names.
         categorical_covariate_keys
             Columns of obs that the generative objective's decoder is told beside the batch, so that
             the embedding need not hold what they explain.
+        feature_types
+            Kinds of features to take as genes, by the column ``feature_types`` of var, or
+            ``"all"``; ``None``: genes, and neither antibodies, hashtags, guides nor peaks. What is
+            no gene counts neither as a gene nor for the library size.
 
         Raises
         ------
@@ -66,15 +72,16 @@ class SetupMixin(BaseModelClass):
         >>> scenc.Model.setup_anndata(adata, labels_key="cell_type")
         """
         setup_args = cls._get_setup_method_args(**locals())
+        _require_feature_types(adata, feature_types, "adata")
         fields = [
-            CountsField(layer=layer, gene_ids=gene_ids),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            CountsField(layer=layer, gene_ids=gene_ids, feature_types=feature_types),
+            GroupsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            GroupsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
             CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
         manager.register_fields(adata, **kwargs)
-        report_genes(adata, gene_names(adata, gene_ids))
+        report_genes(adata, gene_ids, feature_types)
         cls.register_manager(manager)
 
     @classmethod
@@ -85,6 +92,7 @@ class SetupMixin(BaseModelClass):
         batch_key: str | None = None,
         labels_key: str | None = None,
         gene_ids: str | None = None,
+        feature_types: str | Sequence[str] | None = None,
         modalities: Mapping[str, str] | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         **kwargs: Any,
@@ -97,7 +105,7 @@ class SetupMixin(BaseModelClass):
             The data; its modalities must hold the same cells.
         rna_layer
             Layer of the modality that holds raw counts; ``None``: X.
-        batch_key, labels_key, gene_ids
+        batch_key, labels_key, gene_ids, feature_types
             As in `setup_anndata`.
         modalities
             Which modality each argument refers to, by default ``{"rna_layer": "rna"}``. Batches
@@ -124,14 +132,17 @@ class SetupMixin(BaseModelClass):
                 f"mdata has no modality {where.rna_layer!r} (there: {', '.join(mdata.mod)}); "
                 "name yours with modalities={'rna_layer': ...}."
             )
+        _require_feature_types(mdata.mod[where.rna_layer], feature_types, where.rna_layer)
         fields = [
             MuDataCountsField(
-                layer=rna_layer, gene_ids=gene_ids, mod_key=where.rna_layer, mod_required=True
+                layer=rna_layer,
+                gene_ids=gene_ids,
+                feature_types=feature_types,
+                mod_key=where.rna_layer,
+                mod_required=True,
             ),
-            MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=where.batch_key),
-            MuDataCategoricalObsField(
-                REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=where.labels_key
-            ),
+            MuDataGroupsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=where.batch_key),
+            MuDataGroupsField(REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=where.labels_key),
             MuDataCategoricalJointObsField(
                 REGISTRY_KEYS.CAT_COVS_KEY,
                 categorical_covariate_keys,
@@ -141,7 +152,7 @@ class SetupMixin(BaseModelClass):
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
         manager.register_fields(mdata, **kwargs)
         rna = mdata.mod[where.rna_layer]
-        report_genes(rna, gene_names(rna, gene_ids))
+        report_genes(rna, gene_ids, feature_types)
         cls.register_manager(manager)
 
     @classmethod
@@ -162,3 +173,12 @@ class SetupMixin(BaseModelClass):
     def convert_legacy_save(cls, *_: Any, **__: Any) -> NoReturn:
         """Not supported: scvi-tools' version unpickles what it reads."""
         raise NotImplementedError("There are no legacy scenc models to convert.")
+
+
+def _require_feature_types(adata: AnnData, feature_types: Any, where: str) -> None:
+    """Refuse kinds of features for data that do not say which they have."""
+    if feature_types not in (None, "all") and "feature_types" not in adata.var:
+        raise KeyError(
+            f"feature_types={feature_types!r} needs the column 'feature_types', which {where}.var "
+            f"does not have (there: {', '.join(map(str, adata.var)) or 'none'})."
+        )

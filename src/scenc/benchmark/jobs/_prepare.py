@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -134,17 +135,23 @@ def _read(
     from anndata import AnnData
 
     from scenc.data.counts import inspect_counts
+    from scenc.genes import flag_genes
 
     adata = _open(source, where)
     if layer == "raw" and "raw" not in adata.layers:
         adata, layer = _with_raw(adata), None
     try:
         _, genes, _ = inspect_counts(adata, layer, gene_ids)
+        _, left_out = flag_genes(adata.var, None, "var")
         obs = _columns(adata, columns)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: {error.args[0] if error.args else error}") from error
     matrix = _canonical(adata.X if layer is None else adata.layers[layer])
-    return AnnData(X=matrix, obs=obs, var=pd.DataFrame(index=genes.to_numpy(dtype=object)))
+    if left_out is not None:
+        warnings.warn(f"{where}: {left_out}", UserWarning, stacklevel=2)
+    is_gene = np.asarray(genes != "")
+    var = pd.DataFrame(index=genes[is_gene].to_numpy(dtype=object))
+    return AnnData(X=matrix if is_gene.all() else matrix[:, is_gene], obs=obs, var=var)
 
 
 def _open(source: AnnDataOrPath, where: str) -> AnnData:

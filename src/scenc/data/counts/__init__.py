@@ -1,7 +1,8 @@
-"""Rows of raw counts from any matrix, and the checks of counts and gene names."""
+"""Rows of raw counts from any matrix, and the checks of counts, gene names and batches."""
 
 from scenc.data.counts._anndata import gene_names, inspect_counts
 from scenc.data.counts._check import (
+    LEAST_SHARED,
     CountCheck,
     Problems,
     check_counts,
@@ -9,10 +10,16 @@ from scenc.data.counts._check import (
     check_values,
     describe_low_coverage,
 )
+from scenc.data.counts._groups import (
+    describe_missing,
+    describe_small_batches,
+    pool_small_batches,
+)
 from scenc.data.counts._recover import recover_counts
 from scenc.data.counts._rows import CountRows, Csr, open_rows
 
 __all__ = [
+    "LEAST_SHARED",
     "CountCheck",
     "CountRows",
     "Csr",
@@ -21,8 +28,11 @@ __all__ = [
     "check_names",
     "check_values",
     "describe_low_coverage",
+    "describe_missing",
+    "describe_small_batches",
     "gene_names",
     "inspect_counts",
     "open_rows",
+    "pool_small_batches",
     "recover_counts",
 ]

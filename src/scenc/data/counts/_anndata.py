@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from scenc.data.counts._check import Problems, check_names, check_values
 from scenc.data.counts._rows import open_rows
+from scenc.genes import flag_genes
 from scenc.io import read_column
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from anndata import AnnData
 
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def inspect_counts(
-    adata: AnnData, layer: str | None, gene_ids: str | None
+    adata: AnnData,
+    layer: str | None,
+    gene_ids: str | None,
+    feature_types: str | Sequence[str] | None = None,
 ) -> tuple[CountRows, pd.Index[str], CountCheck]:
     """Find the counts of an AnnData and check them in full.
 
@@ -31,10 +37,12 @@ def inspect_counts(
         Layer that holds the counts; ``None``: X.
     gene_ids
         Column of var that holds the gene identifiers; ``None``: var_names.
+    feature_types
+        Which features are genes, as in `scenc.genes.flag_genes`.
 
     Returns
     -------
-    The counts, the names of their genes, and the result of the check.
+    The counts, the names of their genes (``""`` for what is no gene), and the result of the check.
 
     Raises
     ------
@@ -46,7 +54,7 @@ def inspect_counts(
     TypeError
         The matrix is of a kind that cannot be read by row.
     """
-    genes = gene_names(adata, gene_ids)
+    genes = gene_names(adata, gene_ids, feature_types)
     matrix, where = _choose_matrix(adata, layer)
     if adata.n_obs == 0:
         raise ValueError("adata has no cells.")
@@ -59,8 +67,10 @@ def inspect_counts(
     return rows, genes, check
 
 
-def gene_names(adata: AnnData, gene_ids: str | None) -> pd.Index[str]:
-    """Return the gene identifiers, from var_names or a column of var.
+def gene_names(
+    adata: AnnData, gene_ids: str | None, feature_types: str | Sequence[str] | None = None
+) -> pd.Index[str]:
+    """Return the gene identifiers, from var_names or a column of var; ``""`` for what is no gene.
 
     Raises
     ------
@@ -70,8 +80,10 @@ def gene_names(adata: AnnData, gene_ids: str | None) -> pd.Index[str]:
         An identifier is empty or stands twice; the message names it.
     """
     where = "adata.var_names" if gene_ids is None else f"adata.var[{gene_ids!r}]"
+    values = read_column(adata.var, gene_ids, "adata.var")
+    is_gene, _ = flag_genes(adata.var, feature_types, "adata.var")
     problems = Problems()
-    names = check_names(read_column(adata.var, gene_ids, "adata.var"), where, problems)
+    names = check_names(values, where, problems, is_gene)
     problems.report()
     return names
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # log1p of counts scaled to 10^6 a cell stays below this; raw counts of a data set do not.
 _LOG_CEILING = 20.0
 # Below this share of the shorter of two lists of genes, these are taken to be named differently.
-_LEAST_SHARED = 0.1
+LEAST_SHARED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def check_counts(
     rows
         The counts.
     cell_names, gene_names
-        Names for error messages.
+        Names for error messages. Columns without a name are no genes and are left out.
     where
         Name of the matrix in error messages, e.g. ``adata.layers['counts']``.
 
@@ -112,12 +112,13 @@ def check_counts(
     ValueError
         A value is NaN, infinite or negative; the message names its cell and gene.
     """
+    named = np.asarray(gene_names != "")
     n_genes = np.zeros(rows.shape[0], np.int64)
     n_fractional = n_values = 0
     maximum = 0.0
     first: tuple[str, str, float] | None = None
     for start, block in rows.chunks():
-        values = block.data
+        values = block.data if named.all() else np.where(named[block.indices], block.data, 0)
         for what, flags in flag_unusable(values):
             if flags.any():
                 cell, gene, value = _locate(flags, start, block, cell_names, gene_names)
@@ -179,12 +180,34 @@ def check_values(
     return check
 
 
-def check_names(values: pd.Series[Any], where: str, problems: Problems) -> pd.Index[str]:
+def check_names(
+    values: pd.Series[Any],
+    where: str,
+    problems: Problems,
+    is_gene: NDArray[np.bool_] | None = None,
+) -> pd.Index[str]:
     """Return genes' names as text; every gene must have one, and no two the same.
 
-    `where` is the name of the values in messages, such as ``"adata.var_names"``. Genes without a
-    name are ``""``.
+    Parameters
+    ----------
+    values
+        The names.
+    where
+        Name of the values in messages, such as ``"adata.var_names"``.
+    problems
+        Where problems are collected.
+    is_gene
+        Which features are genes; ``None``: all.
+
+    Returns
+    -------
+    The names; ``""`` for genes without, and for what is no gene.
     """
+    if is_gene is not None:
+        all_names = np.full(len(values), "", dtype=object)
+        all_names[is_gene] = check_names(values[is_gene], where, problems)
+        every: pd.Index[str] = pd.Index(all_names).astype(str)
+        return every
     empty = (values.isna() | (values.astype(str) == "")).to_numpy()
     if empty.any():
         problems.errors.append(
@@ -203,13 +226,14 @@ def check_names(values: pd.Series[Any], where: str, problems: Problems) -> pd.In
 
 def describe_low_coverage(match: GeneMatch) -> str | None:
     """Return why data share too few genes with a vocabulary to be used, or None if enough."""
-    n_query, n_vocabulary = len(match.query), len(match.vocabulary)
-    if match.n_matched / max(1, min(n_query, n_vocabulary)) >= _LEAST_SHARED:
+    n_query, n_vocabulary = match.n_named, len(match.vocabulary)
+    if match.n_matched / max(1, min(n_query, n_vocabulary)) >= LEAST_SHARED:
         return None
     text = f"only {match.n_matched} of its {n_query} genes are among the {n_vocabulary} of the "
     if not n_query or not n_vocabulary:
         return f"{text}vocabulary"
+    first = match.query[match.query != ""][0]
     return (
-        f"{text}vocabulary: it names genes like {match.query[0]!r}, the vocabulary like "
+        f"{text}vocabulary: it names genes like {first!r}, the vocabulary like "
         f"{match.vocabulary[0]!r}"
     )

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from scenc._printing import list_some
 from scenc.data.counts import (
     CountRows,
     Problems,
     check_names,
     check_values,
     describe_low_coverage,
+    describe_missing,
 )
 from scenc.data.files._file_report import FileCheck
 from scenc.data.files._file_rows import FileRows
-from scenc.io import CountMatrix, count_rows, find_counts, opened, read_column, read_groups
+from scenc.data.files._vocabulary import count_shared
+from scenc.genes import flag_genes
+from scenc.io import (
+    CountMatrix,
+    column_names,
+    count_rows,
+    find_counts,
+    group_names,
+    opened,
+    read_column,
+    read_groups,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +41,8 @@ if TYPE_CHECKING:
     from scenc.data.counts import Csr
     from scenc.genes import GeneMatch
 
+# Below this share of its genes, a file is taken to share few with the others.
+_FEW = 0.5
 # Rows per block, and number of blocks of a sample.
 _BLOCK, _N_BLOCKS = 1024, 8
 
@@ -45,8 +61,14 @@ class ScannedFile:
         Matrix that holds the counts and how it is stored, such as ``"raw/X (csr)"``.
     genes
         Names of its genes.
+    has_feature_types
+        Whether it says which features are genes.
     columns
         The columns of obs that were asked for.
+    obs_names
+        Names of all columns of obs.
+    held
+        Names of the groups in each column that cells are chosen by.
     used
         True for cells that are not left out, shape ``(n_cells,)``.
     filled
@@ -59,7 +81,10 @@ class ScannedFile:
     rows: FileRows | None = None
     counts: str = ""
     genes: pd.Index[str] = field(default_factory=lambda: pd.Index([], dtype=str))
+    has_feature_types: bool = False
     columns: dict[str, pd.Categorical] = field(default_factory=dict)
+    obs_names: list[str] = field(default_factory=list)
+    held: dict[str, list[str]] = field(default_factory=dict)
     used: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     filled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     problems: Problems = field(default_factory=Problems)
@@ -85,7 +110,7 @@ class ScannedFile:
             path=self.path,
             n_cells=self.n_cells,
             n_used=int(self.used.sum()),
-            n_genes=len(match.query),
+            n_genes=match.n_named,
             n_matched=match.n_matched,
             counts=self.counts,
             problems=tuple(problems),
@@ -100,6 +125,9 @@ def scan_file(
     columns: Sequence[str],
     only: Mapping[str, Any],
     everything: bool,
+    *,
+    batch_key: str | None = None,
+    feature_types: str | Sequence[str] | None = None,
 ) -> ScannedFile:
     """Read the names and groups of a file, check its counts, and collect all that is wrong.
 
@@ -117,6 +145,10 @@ def scan_file(
         Columns of obs and the values whose cells are used, where a file has the column.
     everything
         Whether to check every value, or a sample from all over the file.
+    batch_key
+        That of `columns` which every cell must have a value in.
+    feature_types
+        Which features are genes, as in `scenc.genes.flag_genes`.
     """
     file = ScannedFile(path)
     problems = file.problems
@@ -126,15 +158,105 @@ def scan_file(
             file.counts = f"{matrix.key} ({matrix.kind})"
             file.rows = FileRows(path, matrix)
             with problems.collected():
-                _read_genes(file, group[matrix.var], matrix, gene_ids)
+                _read_genes(file, group[matrix.var], matrix, gene_ids, feature_types)
             with problems.collected():
-                _read_cells(file, group["obs"], matrix, columns, only)
+                _read_cells(file, group["obs"], matrix, columns, only, batch_key)
         if not problems.errors:
             _check_values(file, everything)
     return file
 
 
-def _read_genes(file: ScannedFile, var: Any, matrix: CountMatrix, gene_ids: str | None) -> None:
+def check_only(only: Mapping[str, Sequence[Any]], files: Sequence[ScannedFile]) -> None:
+    """Check that the values by which cells are chosen are somewhere in the files.
+
+    Parameters
+    ----------
+    only
+        As in `scan_file`.
+    files
+        What was found with it.
+
+    Raises
+    ------
+    ValueError
+        No file has a column, or no cell is left; the message says what there is instead.
+    """
+    held = {c: sorted({n for file in files for n in file.held.get(c, ())}) for c in only}
+    for column, wanted in only.items():
+        if not any(column in file.held for file in files):
+            there = list(dict.fromkeys(name for file in files for name in file.obs_names))
+            raise ValueError(
+                f"only names the column {column!r}, which no file has in obs (there: "
+                f"{', '.join(there) or 'none'})."
+            )
+        if any(isinstance(value, bool) for value in wanted) or {*held[column]} <= {"True", "False"}:
+            continue
+        absent = [
+            name
+            for name in group_names(v for v in wanted if not pd.isna(v))
+            if name not in held[column]
+        ]
+        if 0 < len(absent) < len(wanted):
+            warnings.warn(
+                f"only: no cell has the value {list_some(absent)} in obs[{column!r}], which holds "
+                f"{list_some(held[column])}.",
+                UserWarning,
+                stacklevel=3,
+            )
+    if only and not any(file.used.any() for file in files):
+        columns = [f"obs[{c!r}] holds {list_some(held[c]) or 'no values'}" for c in only]
+        raise ValueError(f"only={dict(only)!r} leaves no cell: {'; '.join(columns)}.")
+
+
+def compare_genes(files: Sequence[ScannedFile], matches: Sequence[GeneMatch]) -> None:
+    """Find files that share few genes with the others: with other names, or of another species.
+
+    Those that share next to none get a problem, and of the others that share few one is warned of.
+
+    Parameters
+    ----------
+    files
+        The files.
+    matches
+        How the genes of each match the vocabulary that was made of them.
+    """
+    known = [number for number, file in enumerate(files) if (file.genes != "").any()]
+    if len(known) < 2:
+        return
+    counts = count_shared([matches[number] for number in known])
+    usual = _first_name(files[known[int(np.argmax(counts.belongs))]])
+    few = []
+    for place, number in enumerate(known):
+        file, n_shared, n_own = files[number], counts.n_shared[place], counts.n_own[place]
+        text = f"shares {n_shared:,} of {n_own:,} genes with the others"
+        if not counts.belongs[place]:
+            file.problems.errors.append(
+                f"it {text}: it names genes like {_first_name(file)!r}, they like {usual!r}. Leave "
+                "it out, name a column of var with the same kind of names (gene_ids=...), or give "
+                "a list of genes (genes=[...])"
+            )
+        elif n_shared < _FEW * min(n_own, counts.n_others[place]):
+            few.append(f"{file.path} {text}")
+    if few:
+        warnings.warn(
+            f"{len(few)} of {len(files)} files share few genes with the others: "
+            f"{list_some(few, between='; ')}.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _first_name(file: ScannedFile) -> str:
+    return str(file.genes[file.genes != ""][0])
+
+
+def _read_genes(
+    file: ScannedFile,
+    var: Any,
+    matrix: CountMatrix,
+    gene_ids: str | None,
+    feature_types: str | Sequence[str] | None,
+) -> None:
     name = matrix.var.replace("/", ".")
     values = read_column(var, gene_ids, name)
     if len(values) != matrix.shape[1]:
@@ -143,7 +265,11 @@ def _read_genes(file: ScannedFile, var: Any, matrix: CountMatrix, gene_ids: str 
         )
         return
     where = f"{name}_names" if gene_ids is None else f"{name}[{gene_ids!r}]"
-    file.genes = check_names(values, where, file.problems)
+    file.has_feature_types = "feature_types" in var
+    is_gene, left_out = flag_genes(var, feature_types, name)
+    if left_out is not None:
+        file.problems.remarks.append(left_out)
+    file.genes = check_names(values, where, file.problems, is_gene)
 
 
 def _read_cells(
@@ -152,6 +278,7 @@ def _read_cells(
     matrix: CountMatrix,
     columns: Sequence[str],
     only: Mapping[str, Any],
+    batch_key: str | None,
 ) -> None:
     n_cells = count_rows(obs)
     if n_cells != matrix.shape[0]:
@@ -164,14 +291,24 @@ def _read_cells(
     for column in columns:
         with file.problems.collected():
             file.columns[column] = read_groups(obs, column, "obs")
+    file.obs_names = column_names(obs)
     for column, wanted in only.items():
         if column in obs:
-            file.used &= read_column(obs, column, "obs").isin(wanted).to_numpy()
+            groups = read_groups(obs, column, "obs")
+            file.held[column] = groups.categories.tolist()
+            names = group_names(value for value in wanted if not pd.isna(value))
+            # A boolean is 1 or 0 as well, and cells may be wanted whose value is missing.
+            equal = read_column(obs, column, "obs").isin(wanted).to_numpy(bool)
+            file.used &= equal | groups.isin(names)
     n_out = n_cells - int(file.used.sum())
     if n_out:
         file.problems.remarks.append(
             f"{n_out:,} cells are left out by {', '.join(map(repr, only))}"
         )
+    if batch_key in file.columns:
+        missing = describe_missing(file.columns[batch_key], batch_key, file.used)
+        if missing is not None:
+            file.problems.errors.append(missing)
 
 
 def _check_values(file: ScannedFile, everything: bool) -> None:
