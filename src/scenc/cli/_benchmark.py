@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scenc.cli import _options as options
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -29,16 +31,16 @@ def benchmark(
         int | None, typer.Option(min=1, help="Threads of each job; default: the config's, or 1.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the jobs, their time and memory; do nothing.")
+        bool, options.flag("--dry-run", help="Print the jobs, their time and memory; do nothing.")
     ] = False,
     all_jobs: Annotated[
-        bool, typer.Option("--all", help="With --dry-run: every single job.")
+        bool, options.flag("--all", help="With --dry-run: every single job.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget earlier results in the folder first.")
+        bool, options.flag("--fresh", help="Forget earlier results in the folder first.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an earlier run was; the default.")
+        bool, options.flag("--resume", help="Go on where an earlier run was; the default.")
     ] = False,
 ) -> None:
     """Train, embed and score every encoding; a stopped run goes on where it was."""

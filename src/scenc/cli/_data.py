@@ -27,7 +27,7 @@ def list_(
     kind: Annotated[
         str | None, typer.Option(help="rna, slide, methylation or unclear; default: all.")
     ] = None,
-    tsv: Annotated[bool, typer.Option("--tsv", help="Print all columns, tab-separated.")] = False,
+    tsv: Annotated[bool, options.flag("--tsv", help="Print all columns, tab-separated.")] = False,
 ) -> None:
     """Print the paper's data sets."""
     table = _table(what, rows, kind)
@@ -58,13 +58,13 @@ def download(
         str | None, typer.Option(help="Rows of pretraining of a kind: rna, slide, ...")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would come and how large it is.")
+        bool, options.flag("--dry-run", help="Say what would come and how large it is.")
     ] = False,
     update: Annotated[
-        bool, typer.Option("--update", help="Look for newer versions than the lock file's.")
+        bool, options.flag("--update", help="Look for newer versions than the lock file's.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check the checksums of files that are there.")
+        bool, options.flag("--verify", help="Check the checksums of files that are there.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Files to download at once.")] = 4,
     retries: Annotated[int, typer.Option(min=0, help="Failures in a row to put up with.")] = 5,
@@ -115,7 +115,7 @@ def build(
     ] = 65_536,
     check: options.Check = "all",
     seed: Annotated[int, typer.Option(help="Seed of split and order.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store.")] = False,
+    overwrite: Annotated[bool, options.flag("--overwrite", help="Replace a store.")] = False,
 ) -> None:
     """Write cells of many files into one zarr store that is quick to train on."""
     from scenc import data

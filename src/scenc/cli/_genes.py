@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from scenc.cli import _options as options
+
 genes_app = typer.Typer(
     help="Gene identifiers and protein embeddings.", no_args_is_help=True, rich_markup_mode="rich"
 )
@@ -47,7 +49,9 @@ def embed_proteins(
     ] = 8192,
     window: Annotated[int, typer.Option(min=1, help="Residues shown at once.")] = 1022,
     overlap: Annotated[int, typer.Option(min=0, help="Context beside a window.")] = 128,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    overwrite: Annotated[
+        bool, options.flag("--overwrite", help="Replace an existing file.")
+    ] = False,
 ) -> None:
     """Compute one ESM-2 vector per gene; a stopped run goes on where it was."""
     from scenc import genes

@@ -60,7 +60,7 @@ from scenc.train import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anndata import AnnData
     from lightning.pytorch import Callback
@@ -279,6 +279,7 @@ class Model(SetupMixin):
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 500,
         resume: bool = False,
+        overwrite: bool = False,
         logger: str | Logger | Sequence[Logger] | None = None,
         **overrides: Any,
     ) -> None:
@@ -324,6 +325,9 @@ class Model(SetupMixin):
             Go on from the folder's checkpoint if it has one. The weights at the end are those of
             a training without interruption, to the bit (on a GPU with `deterministic`); the model
             must be made in the same way.
+        overwrite
+            Whether a checkpoint in the folder that is not gone on from is removed, once the new
+            training has begun.
         logger
             Gets the curves as they grow: ``"csv"``, ``"tensorboard"`` (both beside the
             checkpoints, or in ``scenc_logs``), or loggers of Lightning.
@@ -337,7 +341,7 @@ class Model(SetupMixin):
         ValueError
             An argument is out of range, or fewer than two cells have counts.
         FileExistsError
-            There is a checkpoint in `checkpoint_dir` and `resume` is not set.
+            There is a checkpoint in `checkpoint_dir`, and neither `resume` nor `overwrite` is set.
         CheckpointError
             The checkpoint is damaged, or of a training with other settings.
         NonFiniteLossError
@@ -390,7 +394,9 @@ class Model(SetupMixin):
         )
         checkpoints = None
         if checkpoint_dir is not None:
-            checkpoints = Checkpoints(checkpoint_dir, checkpoint_every, settings, resume=resume)
+            checkpoints = Checkpoints(
+                checkpoint_dir, checkpoint_every, settings, resume=resume, overwrite=overwrite
+            )
         try:
             curves = fit(
                 self.module,
@@ -688,7 +694,7 @@ class Model(SetupMixin):
         format: Literal["h5ad", "zarr"] = "h5ad",  # what users call it
         key_added: str = "X_scenc",
         batch_size: int | None = None,
-        layer: str | None = None,
+        layer: str | Mapping[str, str] | None = None,
         gene_ids: str | None = None,
         overwrite: bool = False,
         progress: bool = True,
@@ -704,7 +710,8 @@ class Model(SetupMixin):
         files
             Paths or addresses of .h5ad files and zarr stores, or `scenc.data.CellFiles` of them.
         out
-            Folder for the written files, which are called as their sources are.
+            Folder for the written files, which are called as their sources are; those of one name
+            get the names of the folders by which they differ in front (``s1_sample.h5ad``).
         format
             What is written: ``"h5ad"`` or ``"zarr"``.
         key_added
@@ -712,7 +719,7 @@ class Model(SetupMixin):
         batch_size
             Cells per batch; changes speed and memory only.
         layer, gene_ids
-            As in `scenc.data.CellFiles`, if paths are given.
+            As in `scenc.data.CellFiles`; not where these are given, which have their own.
         overwrite
             Whether files that are there may be replaced; otherwise it is an error.
         progress
@@ -732,6 +739,9 @@ class Model(SetupMixin):
             Some files cannot be used; the message names everything that is wrong with any of them.
         FileExistsError
             A file that is to be written exists.
+        TypeError
+            `files` are no files: an AnnData, a `scenc.data.CellStore`; or `layer` or `gene_ids` is
+            given beside `scenc.data.CellFiles`.
 
         Examples
         --------
@@ -741,6 +751,8 @@ class Model(SetupMixin):
         choose(format, ("h5ad", "zarr"), "format")
         choose(precision, PRECISIONS, "precision")
         if isinstance(files, CellFiles):
+            if layer is not None or gene_ids is not None:
+                raise TypeError("layer and gene_ids belong to the CellFiles that are given.")
             cells = copy(files)
         else:
             cells = CellFiles(

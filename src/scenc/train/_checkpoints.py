@@ -61,11 +61,13 @@ class Checkpoints(Callback):
         Plain values that determine the training; a checkpoint made under others is refused.
     resume
         Whether to go on from the folder's checkpoint if it has one.
+    overwrite
+        Whether a checkpoint that is not gone on from is removed, once the new training has begun.
 
     Raises
     ------
     FileExistsError
-        The folder has a checkpoint and is not to be gone on from.
+        The folder has a checkpoint, which is neither to be gone on from nor to be removed.
     CheckpointError
         Its checkpoint cannot be used; the message says why.
     """
@@ -77,6 +79,7 @@ class Checkpoints(Callback):
         settings: Mapping[str, Any],
         *,
         resume: bool = False,
+        overwrite: bool = False,
     ) -> None:
         if every < 1:
             raise ValueError(f"checkpoint_every must be at least 1, got {every}.")
@@ -89,11 +92,11 @@ class Checkpoints(Callback):
         self._trainer: Trainer | None = None
         self._handler: Any = None
         self._random: dict[str, Any] | None = None
-        self.found = self.path.is_file()
+        self.found = self.path.is_file() and (resume or not overwrite)
         if self.found and not resume:
             raise FileExistsError(
-                f"{self.path} is of an earlier training: pass resume=True to go on with it, or "
-                "name another checkpoint_dir."
+                f"{self.path} is of an earlier training: pass resume=True to go on with it, "
+                "overwrite=True to replace it, or name another checkpoint_dir."
             )
         if self.found:
             self._start = self._check(read_checkpoint(self.path))
@@ -112,6 +115,9 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the random states, and listen for SIGTERM."""
         self._trainer = trainer
+        if trainer.is_global_zero and not self.found:
+            # Of a training that this one replaces: nobody is to go on from it by mistake.
+            self.path.unlink(missing_ok=True)
         self._seen_step = self._saved_at = trainer.global_step
         if self._random is not None:
             device = trainer.strategy.root_device

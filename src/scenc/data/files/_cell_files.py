@@ -16,7 +16,7 @@ from scenc.data.loading import (
     TRAIN,
     CellModule,
     file_weights,
-    layer_of,
+    layers_of,
     lists,
     paths,
     require_sizes,
@@ -151,8 +151,12 @@ class CellFiles(CellModule):
         column = None if split_by in ("cell", "file") else split_by
         keys = list(dict.fromkeys(k for k in (batch_key, labels_key, column) if k is not None))
         self._scanned = [
-            scan_file(path, layer_of(layer, path), gene_ids, keys, lists(only), thorough(check))
-            for path in tqdm(self.paths, "looking into files", unit="file", disable=not progress)
+            scan_file(path, of_file, gene_ids, keys, lists(only), thorough(check))
+            for path, of_file in zip(
+                tqdm(self.paths, "looking into files", unit="file", disable=not progress),
+                layers_of(layer, self.paths),
+                strict=True,
+            )
         ]
         self._n_cells = np.array([file.n_cells for file in self._scanned])
         self.use_vocabulary(self._choose_vocabulary(genes))

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from tqdm.auto import tqdm
 
+from scenc._paths import STORE_CARD
 from scenc.data.files import CellFiles
 from scenc.data.loading import SPLITS, FileOrder, ShuffledOrder
 from scenc.data.store._annbatch import annbatch, quiet
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from scenc.data.loading import LoadRequest, ReadOrder, Split
 
 FORMAT, VERSION = "scenc-store", 1
-CARD = "scenc.json"
+CARD = STORE_CARD
 # By these attributes annbatch recognises its collections.
 COLLECTION = {"encoding-type": "annbatch-preshuffled", "encoding-version": "0.1.0"}
 # Columns of obs that say where a cell is from.
