@@ -149,12 +149,15 @@ def test_files_are_not_overwritten_or_confused(model, atlas, write_cells, tmp_pa
     with pytest.raises(FileExistsError, match="overwrite=True"):
         model.embed_files([first], tmp_path, progress=False)
     model.embed_files([first], tmp_path, progress=False, overwrite=True)
-    with pytest.raises(ValueError, match="one of the files to embed"):
+    with pytest.raises(ValueError, match="one of the files to read"):
         model.embed_files([first], first.parent, progress=False, overwrite=True)
     (tmp_path / "b").mkdir()
     write_cells(tmp_path / "b" / "a.h5ad")
+    written = model.embed_files([first, tmp_path / "b" / "a.h5ad"], tmp_path / "d", progress=False)
+    assert [path.name for path in written] == [f"{first.parent.name}_a.h5ad", "b_a.h5ad"]
+    write_cells(tmp_path / "b" / "a.zarr")
     with pytest.raises(ValueError, match="Two files are called a"):
-        model.embed_files([first, tmp_path / "b" / "a.h5ad"], tmp_path / "c", progress=False)
+        model.embed_files([tmp_path / "b" / "a.h5ad", tmp_path / "b" / "a.zarr"], tmp_path / "c")
     write_cells(tmp_path / "alien.h5ad", genes=[f"ALIEN{i}" for i in range(40)])
     with pytest.raises(CellFilesError, match="alien"):
         model.embed_files([tmp_path / "alien.h5ad"], tmp_path / "c", progress=False)

@@ -46,6 +46,7 @@ from scenc.model._training_data import (
     stream_batches,
     training_identity,
 )
+from scenc.model._without_effect import refuse_unused_settings, refuse_unused_training
 from scenc.nn import ModelConfig
 from scenc.train import (
     Checkpoints,
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from scenc.train import Curve, TrainingPlan
 
 _BATCH_SIZE = 128
+_CHECKPOINT_EVERY = 500
 _PLANS: dict[str, type[TrainingPlan]] = {
     "masked": MaskedExpressionPlan,
     "contrastive": ContrastivePlan,
@@ -183,6 +185,7 @@ class Model(SetupMixin):
         chosen = {"gene_encoder": gene_encoder, "expression_encoder": expression_encoder}
         defaults = get_preset(preset, objective).model
         config = ModelConfig.from_dict({**defaults, **chosen, **overrides})
+        refuse_unused_settings(config, defaults)
         _check_protein_arguments(config, protein_embeddings)
         if (adata is None) == (datamodule is None):
             raise TypeError("scenc.Model takes either adata or datamodule.")
@@ -277,7 +280,7 @@ class Model(SetupMixin):
         enable_progress_bar: bool = True,
         datamodule: CellModule | None = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
-        checkpoint_every: int = 500,
+        checkpoint_every: int = _CHECKPOINT_EVERY,
         resume: bool = False,
         overwrite: bool = False,
         logger: str | Logger | Sequence[Logger] | None = None,
@@ -339,7 +342,7 @@ class Model(SetupMixin):
         TypeError
             An argument is unknown; the message names the nearest known one.
         ValueError
-            An argument is out of range, or fewer than two cells have counts.
+            An argument is out of range, nothing would use it, or fewer than two cells have counts.
         FileExistsError
             There is a checkpoint in `checkpoint_dir`, and neither `resume` nor `overwrite` is set.
         CheckpointError
@@ -366,9 +369,25 @@ class Model(SetupMixin):
             named.setdefault("max_epochs", None)
         defaults = get_preset(self.preset, self.config.objective).train
         config = TrainConfig.from_dict({**defaults, **named, **overrides})
-        if resume and checkpoint_dir is None:
-            raise ValueError("resume=True needs the checkpoint_dir of the training to go on with.")
         files = datamodule or self._datamodule
+        about_checkpoints = {
+            name: value
+            for name, value, default in (
+                ("resume", resume, False),
+                ("overwrite", overwrite, False),
+                ("checkpoint_every", checkpoint_every, _CHECKPOINT_EVERY),
+            )
+            if checkpoint_dir is None and value != default
+        }
+        refuse_unused_training(
+            config,
+            defaults,
+            objective=self.config.objective,
+            has_files=files is not None,
+            num_workers=num_workers,
+            early_stopping=early_stopping,
+            checkpoints=about_checkpoints,
+        )
         if files is not None and "batch_size" not in named:
             config = replace(config, batch_size=files.batch_size or config.batch_size)
         memory = gpu_memory(accelerator, strategy)
