@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scenc._paths import require_files, require_model
 from scenc.cli import _options as options
 
 genes_app = typer.Typer(
@@ -16,7 +17,9 @@ genes_app = typer.Typer(
 
 @genes_app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="An .h5ad file, or a .txt file of gene names.")],
+    data: Annotated[
+        str, typer.Argument(help="A file of cells as for train, or a .txt file of gene names.")
+    ],
     model: Annotated[Path | None, typer.Option(help="Folder of a saved model.")] = None,
     protein: Annotated[Path | None, typer.Option(help="File of protein vectors.")] = None,
     gene_ids: Annotated[
@@ -24,6 +27,11 @@ def check(
     ] = None,
 ) -> None:
     """Print what a file's genes are, and what of a model or a protein file they cover."""
+    require_files([data])
+    if model is not None:
+        require_model(model)
+    if protein is not None and not protein.exists():
+        raise FileNotFoundError(f"There is no file {protein}.")
     from scenc import genes
 
     vocabulary = None

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scenc._paths import is_address, refuse_foreign, refuse_store
+from scenc.io._addresses import explained
+from scenc.io._cell_ranger import convert, find_matrix, link_h5
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
+    from anndata import AnnData
     from numpy.typing import NDArray
 
 # An h5py or zarr group: both are mappings with attributes.
@@ -46,7 +51,7 @@ class CountMatrix:
 
 
 def open_file(path: str | os.PathLike[str]) -> Group:
-    """Open an .h5ad file or a zarr store for reading.
+    """Open a file of cells for reading: an .h5ad file, a zarr store, or what Cell Ranger writes.
 
     Parameters
     ----------
@@ -56,17 +61,22 @@ def open_file(path: str | os.PathLike[str]) -> Group:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        There is no such file, or its host cannot be reached.
     ValueError
-        It is not an .h5ad file or zarr store, or it is incomplete.
+        It is of another kind, or incomplete; the message says what it is.
     """
     name = str(path)
-    if name.rstrip("/").endswith(".zarr") or Path(name).is_dir():
+    refuse_foreign(name)
+    refuse_store(name, "scenc.data.CellStore reads it")
+    is_zarr = name.rstrip("/").endswith(".zarr")
+    if is_address(name):
+        with explained(name):
+            return _open_zarr(name) if is_zarr else _open_hdf5(_stream(name), name)
+    if is_zarr:
         return _open_zarr(name)
-    if "://" in name:
-        import fsspec
-
-        return _open_hdf5(fsspec.open(name, "rb").open(), name)
+    if Path(name).is_dir():
+        folder = find_matrix(Path(name))
+        return _open_zarr(name) if folder is None else _open_hdf5(convert(folder), name)
     if not Path(name).is_file():
         raise FileNotFoundError(f"There is no file {name}.")
     return _open_hdf5(name, name)
@@ -84,6 +94,31 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Group]:
             group.close()
 
 
+def read_anndata(path: str | os.PathLike[str]) -> AnnData:
+    """Read a whole file of cells of any kind that `open_file` opens.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `open_file`.
+    """
+    import anndata
+
+    with opened(path) as group:
+        if "encoding-type" in group.attrs:
+            read: AnnData = anndata.io.read_elem(group)
+            return read
+        # Older versions did not mark the whole: anndata knows where they kept its parts.
+        is_zarr = not hasattr(group, "close")
+    return (anndata.read_zarr if is_zarr else anndata.read_h5ad)(path)
+
+
+def _stream(address: str) -> Any:
+    import fsspec
+
+    return fsspec.open(address, "rb").open()
+
+
 def _open_hdf5(source: Any, name: str) -> Group:
     import h5py
 
@@ -94,22 +129,33 @@ def _open_hdf5(source: Any, name: str) -> Group:
     except OSError as error:
         reason = "is incomplete" if "truncated" in str(error) else "is no .h5ad file, or damaged"
         raise ValueError(f"{name} {reason}: {error}.") from None
+    if "obs" not in group:
+        linked = link_h5(group, name)
+        if linked is not None:
+            group.close()
+            return _open_hdf5(linked, name)
     return _checked(group, name)
 
 
 def _open_zarr(name: str) -> Group:
     import zarr
 
-    if "://" not in name and not Path(name).exists():
+    if not is_address(name) and not Path(name).exists():
         raise FileNotFoundError(f"There is no zarr store {name}.")
     try:
         group = zarr.open_group(name, mode="r")
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{name} is no zarr store, or damaged: {error}.") from None
+        raise ValueError(f"{name} is no zarr store, or damaged: {error}.") from error
     return _checked(group, name)
 
 
 def _checked(group: Group, name: str) -> Group:
+    if "mod" in group and "X" not in group:
+        there = sorted(group["mod"], key="rna".__ne__)
+        raise ValueError(
+            f"{name} is a MuData of {', '.join(there)}, no .h5ad file. Convert the one with the "
+            f'counts, in Python: mudata.read({name!r})["{there[0]}"].write_h5ad("cells.h5ad")'
+        )
     missing = [part for part in ("obs", "var") if part not in group]
     if missing:
         raise ValueError(f"{name} holds no AnnData: it has no {' and no '.join(missing)}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scenc._arguments import refuse_unknown
+from scenc._paths import is_address
 from scenc.benchmark.entries._encodings import Encoding, grid
 from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet
 
@@ -75,7 +76,9 @@ class Config:
         arguments = {name: value for name, value in given.items() if name != "others"}
         return [*grid(**arguments), *(Encoding(**one) for one in others)]
 
-    def _file(self, name: str) -> Path:
+    def _file(self, name: str) -> Path | str:
+        if is_address(name):
+            return name
         return self.data_dir / Path(name).expanduser()
 
 

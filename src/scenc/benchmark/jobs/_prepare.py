@@ -12,9 +12,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scenc._arguments import choose
+from scenc._paths import is_address
 from scenc.benchmark.entries._fingerprint import counts_fingerprint, digest, groups_fingerprint
 from scenc.benchmark.entries._sets import source_name
-from scenc.io import read_groups
+from scenc.io import read_anndata, read_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -105,9 +106,9 @@ def not_there(n_cells: int | None) -> Prepared:
 
 
 def missing_files(sources: Iterable[AnnDataOrPath]) -> list[Path]:
-    """Return the files that are not there."""
-    paths = [Path(source) for source in sources if isinstance(source, str | PathLike)]
-    return [path for path in paths if not path.is_file()]
+    """Return the files that are not there; addresses are not looked up."""
+    named = [source for source in sources if isinstance(source, str | PathLike)]
+    return [Path(path) for path in named if not is_address(path) and not Path(path).exists()]
 
 
 def _kept(adata: AnnData, keep: Keep) -> Prepared:
@@ -153,17 +154,16 @@ def _open(source: AnnDataOrPath, where: str) -> AnnData:
     if not isinstance(source, str | PathLike):
         if not isinstance(source, anndata.AnnData):
             raise TypeError(
-                f"{where} is a {type(source).__name__}; give an AnnData or the path of an .h5ad "
-                "file."
+                f"{where} is a {type(source).__name__}; give an AnnData or the path of a file of "
+                "cells."
             )
         return source.to_memory() if source.isbacked else source
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"{where}: there is no file {path}.")
     try:
-        return anndata.read_h5ad(path)
+        return read_anndata(source)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{where}: {error}") from error
     except Exception as error:
-        raise ValueError(f"{where}: {path} cannot be read as an .h5ad file: {error}") from error
+        raise ValueError(f"{where}: it cannot be read: {error}") from error
 
 
 def _with_raw(adata: AnnData) -> AnnData:
