@@ -58,6 +58,11 @@ def is_address(path: str | PathLike[str]) -> bool:
     return "://" in fspath(path)
 
 
+def path_name(path: str) -> str:
+    """Return the name of a file or folder, without the folders it is in."""
+    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
 def refuse_foreign(path: str | PathLike[str]) -> None:
     """Refuse a file whose ending says that it is of another kind.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(
+    context: typer.Context,
     config: Annotated[
         str, typer.Argument(help="A YAML file, or 'small' or 'paper', which come with scenc.")
     ],
@@ -46,9 +47,17 @@ def benchmark(
     """Train, embed and score every encoding; a stopped run goes on where it was."""
     if fresh and resume:
         raise ValueError("--fresh and --resume exclude each other.")
+    if all_jobs and not dry_run:
+        raise ValueError("--all cannot apply without --dry-run.")
+    if dry_run:
+        options.refuse_given(context, ("fresh", "resume", "workers"), "--dry-run does nothing.")
     from scenc.benchmark.entries._yaml_file import read_config
 
-    arguments = read_config(config, data_dir).arguments()
+    read = read_config(config, data_dir)
+    arguments = read.arguments()
+    missing = read.missing_files
+    if missing and not dry_run:
+        raise FileNotFoundError(read.describe_missing(missing))
     if threads is not None:
         arguments["threads"] = threads
 
@@ -63,10 +72,8 @@ def benchmark(
         with console.status("Reading data and timing a few training steps"):
             jobs = planned.jobs()
         _print_jobs(console, jobs, all_jobs)
-        missing = planned.missing_files
         if missing:
-            first = f"{len(missing)} files are not there yet, the first: {missing[0]}"
-            console.print(first, soft_wrap=True)
+            console.print(read.describe_missing(missing), soft_wrap=True)
         return
     results = planned.run(workers=workers, fresh=fresh)
     _print_results(console, results, out)

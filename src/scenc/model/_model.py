@@ -410,11 +410,17 @@ class Model(SetupMixin):
             data.split,
             self._n_epochs,
             devices=f"{devices} x {num_nodes}",
+            files=files,
         )
         checkpoints = None
         if checkpoint_dir is not None:
             checkpoints = Checkpoints(
-                checkpoint_dir, checkpoint_every, settings, resume=resume, overwrite=overwrite
+                checkpoint_dir,
+                checkpoint_every,
+                settings,
+                resume=resume,
+                overwrite=overwrite,
+                names={"genes": self.vocabulary.tolist()},
             )
         try:
             curves = fit(
