@@ -143,6 +143,34 @@ def test_empty_cells_are_embedded_as_zeros_and_counted(model, write_cells, tmp_p
     assert (embedding != 0).any(axis=1).tolist() == [True, False, True, False, False]
 
 
+def test_resuming_with_other_files_says_which(write_cells, tmp_path):
+    paths = {name: tmp_path / f"{name}.h5ad" for name in "abc"}
+    for seed, path in enumerate(paths.values()):
+        write_cells(path, seed=seed)
+
+    def train(names, genes="union", **more):
+        files = [paths[name] for name in names]
+        cells = CellFiles(files, genes=genes, progress=False)
+        model = Model(datamodule=cells, objective="masked", **SIZES)
+        model.train(
+            1, accelerator="cpu", checkpoint_dir=tmp_path / "run", enable_progress_bar=False, **more
+        )
+
+    train("ab")
+    for names, said in {
+        "ba": r"its files are the same, but came in another order \(a.h5ad, b.h5ad\)",
+        "ac": r"of its files, 1 are new \(c.h5ad\) and 1 are missing now \(b.h5ad\)",
+    }.items():
+        with pytest.raises(CheckpointError, match=said):
+            train(names, resume=True)
+    some = [f"FAKE{i}" for i in range(38)]
+    with pytest.raises(CheckpointError, match=r"of its genes, 2 are missing now \(FAKE38, FAKE39"):
+        train("ab", some, resume=True)
+    with pytest.raises(CheckpointError, match="its genes are the same, but came in another order"):
+        train("ab", [f"FAKE{i}" for i in range(39, -1, -1)], resume=True)
+    train("ab", resume=True)
+
+
 def test_files_are_not_overwritten_or_confused(model, atlas, write_cells, tmp_path):
     first = atlas[0][0]
     model.embed_files([first], tmp_path, progress=False)

@@ -10,13 +10,14 @@ from scenc.data.counts._check import (
     describe_low_coverage,
 )
 from scenc.data.counts._recover import recover_counts
-from scenc.data.counts._rows import CountRows, Csr, open_rows
+from scenc.data.counts._rows import CountRows, Csr, as_csr, open_rows
 
 __all__ = [
     "CountCheck",
     "CountRows",
     "Csr",
     "Problems",
+    "as_csr",
     "check_counts",
     "check_names",
     "check_values",
