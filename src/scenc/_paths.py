@@ -131,6 +131,24 @@ def refuse_store(path: str | PathLike[str], remedy: str) -> None:
         raise ValueError(f"{fspath(path)} is a store of many files: {remedy}.")
 
 
+def require_free_store(path: Path, overwrite: bool) -> None:
+    """Refuse to write a store over something, unless it is a store that may be replaced.
+
+    Raises
+    ------
+    ValueError
+        The path does not end in ``.zarr``.
+    FileExistsError
+        There is something.
+    """
+    if path.suffix != ".zarr":
+        raise ValueError(f"{path}: a store ends in .zarr.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; pass overwrite=True to replace the store there.")
+    if path.exists() and not is_store(path):
+        raise FileExistsError(f"{path} exists and is no store of scenc: it is not replaced.")
+
+
 def output_paths(paths: Sequence[str], out: Path, suffix: str, overwrite: bool) -> list[Path]:
     """Name the file to write for each of several files.
 

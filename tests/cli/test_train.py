@@ -248,8 +248,8 @@ def test_messages_speak_of_options():
         "objective='masked' streams them.": "--objective masked streams them.",
         "name the layer (layer=...).": "name the layer (--layer).",
         "accumulate_grad_batches must be at least 1.": "--accumulate must be at least 1.",
-        "obs has no column 'batch_key' in /a/batch_key.h5ad": (
-            "obs has no column 'batch_key' in /a/batch_key.h5ad"
+        "obs has no column 'batch_key' in /a/batch_key.h5ad, batch_key.h5ad": (
+            "obs has no column 'batch_key' in /a/batch_key.h5ad, batch_key.h5ad"
         ),
     }
     for message, expected in said.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scenc._paths import refuse_store, require_files, require_free_store
 from scenc.cli import _options as options
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ def build(
     overwrite: Annotated[bool, options.flag("--overwrite", help="Replace a store.")] = False,
 ) -> None:
     """Write cells of many files into one zarr store that is quick to train on."""
+    require_files(files)
+    for file in files:
+        refuse_store(file, "name the files that it was built from")
+    layers = options.layers(layer, files)
+    require_free_store(out, overwrite)
     from scenc import data
 
     path = data.build_store(
@@ -125,7 +131,7 @@ def build(
         out,
         dataset_size=dataset_size,
         overwrite=overwrite,
-        layer=layer,
+        layer=layers,
         gene_ids=gene_ids,
         genes=genes,
         batch_key=batch_key,

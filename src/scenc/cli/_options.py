@@ -124,8 +124,6 @@ _RENAMED = {
     "num_nodes": "--nodes",
     "format": "--format",
     "checkpoint_dir": "--out",
-    "expression_encoder": "--expression-encoder",
-    "datamodule": "a store",
 }
 
 
@@ -146,7 +144,7 @@ def in_own_words(message: str, command: Any) -> str:
         message = re.sub(rf"{start}=\.\.\.", option, message)
         message = re.sub(rf"{start}='([^']*)'", rf"{option} \1", message)
         if "_" in name:
-            message = re.sub(rf"{start}(?![\w'\"/=])", option, message)
+            message = re.sub(rf"{start}(?![\w'\"/=]|\.\w)", option, message)
     return message
 
 

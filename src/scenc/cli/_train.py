@@ -243,7 +243,7 @@ def _choose_start(out: Path, checkpoint: Path, resume: bool, overwrite: bool) ->
             f"{out} has a model: pass --overwrite to train anew and replace it"
             f"{go_on if broken_off else ''}."
         )
-    if out.exists() and not model.is_file() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not model.is_file():
         raise FileExistsError(f"{out} exists and holds no scenc model: name another --out.")
     if written and not resume and not overwrite:
         raise FileExistsError(

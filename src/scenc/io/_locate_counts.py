@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 # An h5py or zarr group: both are mappings with attributes.
 type Group = Any
 
+# How files begin that are called .h5ad and are something else.
+_SIGNS = {
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
+    b"<": "a web page, perhaps one that says why a download failed",
+    b"\x1f\x8b": "compressed; decompress it with gunzip",
+    b"pk\x03\x04": "a zip archive; unpack it",
+}
 KINDS = {"csr_matrix": "csr", "csc_matrix": "csc", "array": "dense"}
 # Stored values looked at, in so many places of a matrix, to tell counts from other numbers.
 _N_PLACES, _N_VALUES = 8, 20_000
@@ -76,7 +83,10 @@ def open_file(path: str | os.PathLike[str]) -> Group:
         return _open_zarr(name)
     if Path(name).is_dir():
         folder = find_matrix(Path(name))
-        return _open_zarr(name) if folder is None else _open_hdf5(convert(folder), name)
+        if folder is not None:
+            return _open_hdf5(convert(folder), name)
+        _refuse_folder(Path(name))
+        return _open_zarr(name)
     if not Path(name).is_file():
         raise FileNotFoundError(f"There is no file {name}.")
     return _open_hdf5(name, name)
@@ -127,14 +137,53 @@ def _open_hdf5(source: Any, name: str) -> Group:
         # array add up (reading 20 files of 5,000 cells peaks at 1.9 GB without, 2.8 GB with it).
         group = h5py.File(source, "r", rdcc_nbytes=0)
     except OSError as error:
-        reason = "is incomplete" if "truncated" in str(error) else "is no .h5ad file, or damaged"
-        raise ValueError(f"{name} {reason}: {error}.") from None
+        raise ValueError(f"{name} {_why_not_hdf5(name, str(error))}") from None
     if "obs" not in group:
         linked = link_h5(group, name)
         if linked is not None:
             group.close()
             return _open_hdf5(linked, name)
     return _checked(group, name)
+
+
+def _why_not_hdf5(name: str, error: str) -> str:
+    """Say what is wrong with a file that HDF5 does not open."""
+    if "truncated" in error:
+        return f"is incomplete: {error}."
+    if "unable to lock" in error:
+        return (
+            "is locked: another program writes it, or its disk knows no locks (then set "
+            f"HDF5_USE_FILE_LOCKING=FALSE): {error}."
+        )
+    if "Permission denied" in error:
+        return f"may not be read by you: {error}."
+    if not is_address(name) and Path(name).is_file():
+        with Path(name).open("rb") as file:
+            start = file.read(64)
+        for sign, what in _SIGNS.items():
+            if start.lstrip().lower().startswith(sign):
+                return f"is no .h5ad file: it is {what}."
+        if not start:
+            return "is empty."
+    return f"is no .h5ad file, or damaged: {error}."
+
+
+def _refuse_folder(folder: Path) -> None:
+    """Refuse a folder of files, which is no zarr store.
+
+    Raises
+    ------
+    ValueError
+        Naming the files in it.
+    """
+    if any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")):
+        return
+    files = sorted([*folder.glob("*.h5ad"), *folder.glob("*.zarr"), *folder.glob("*.h5")])
+    if files:
+        raise ValueError(
+            f"{folder} is a folder of {len(files)} files of cells, like {files[0].name}: name the "
+            "files themselves."
+        )
 
 
 def _open_zarr(name: str) -> Group:
