@@ -15,6 +15,7 @@ ROOT = Path(scenc.__file__).parent
 ROOMS = (
     "scenc._arguments",
     "scenc._distributed",
+    "scenc._paths",
     "scenc._printing",
     "scenc._threads",
     "scenc._torch_settings",

@@ -1,12 +1,27 @@
-"""Checks of arguments whose messages name the nearest right one."""
+"""Checks of arguments: messages name the nearest right one, and what belongs together."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+# Which encoders use an attribute of `scenc.nn.ModelConfig`. Hidden widths are not here: they are
+# sizes of whichever encoder has an MLP.
+OF_GENE_ENCODERS = {
+    "protein_input": ("protein",),
+    "protein_output": ("protein",),
+    "protein_missing": ("protein",),
+}
+OF_EXPRESSION_ENCODERS = {
+    "n_bins": ("hard", "soft"),
+    "hard_edges": ("hard",),
+    "log_input": ("log",),
+    "max_log_bin": ("log",),
+    "soft_bias": ("soft",),
+}
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
@@ -40,6 +55,18 @@ def choose(value: str, options: Iterable[str], what: str) -> str:
             f"{_hint(str(value), options)}"
         )
     return value
+
+
+def applicable(
+    arguments: Mapping[str, Any], gene_encoder: str, expression_encoder: str
+) -> dict[str, Any]:
+    """Return those attributes of `scenc.nn.ModelConfig` that two encoders, or all, use."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if gene_encoder in OF_GENE_ENCODERS.get(name, (gene_encoder,))
+        and expression_encoder in OF_EXPRESSION_ENCODERS.get(name, (expression_encoder,))
+    }
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -308,13 +308,10 @@ class Wrong(Sums):
 def test_failures_are_recorded_and_the_rest_goes_on(
     make_benchmark, tiny_encoding, make_adata, make_counts, two_sets, log
 ):
-    stranger = make_adata(sp.csr_matrix(make_counts(40, 30)))
-    stranger.var_names = [f"GENE-X-{i}" for i in range(30)]
-    sets = {"a": two_sets["a"], "strange": EvaluationSet(stranger, "cell_type", "batch")}
     kept = Kept(log)
     kept.name = "kept"
     benchmark = make_benchmark(
-        evaluate=sets, encodings=[Broken(), Wrong(log), tiny_encoding(), kept]
+        evaluate={"a": two_sets["a"]}, encodings=[Broken(), Wrong(log), tiny_encoding(), kept]
     )
     results = benchmark.run(progress=False)
     jobs = results.jobs.set_index("job")
@@ -325,8 +322,6 @@ def test_failures_are_recorded_and_the_rest_goes_on(
     assert "train/broken/0 failed" in jobs.loc["embed/broken/a/0", "reason"]
     assert "returned float64 values of shape (3, 2)" in jobs.loc["train/wrong/0", "reason"]
     assert jobs.loc["score/learned + soft/a/0", "status"] == "done"
-    assert jobs.loc["embed/learned + soft/strange/0", "status"] == "failed"
-    assert "Too few genes" in jobs.loc["embed/learned + soft/strange/0", "reason"]
     assert jobs.loc["score/kept/a/0", "status"] == "done"
     number, reason = value(results, encoding="broken", dataset="a", metric="accuracy")
     assert np.isnan(number)
@@ -334,6 +329,26 @@ def test_failures_are_recorded_and_the_rest_goes_on(
     accuracy, _ = value(results, encoding="learned + soft", dataset="a", metric="accuracy")
     assert np.isfinite(accuracy)
     assert Results.load(benchmark.out).scores.equals(results.scores)
+
+
+def test_sets_of_other_genes_are_refused_before_any_job(
+    make_benchmark, make_adata, make_counts, two_sets, log
+):
+    sets = {"a": two_sets["a"]}
+    for name in ("mouse", "numbers"):
+        stranger = make_adata(sp.csr_matrix(make_counts(40, 30)))
+        stranger.var_names = [f"{name}{i}" for i in range(30)]
+        sets[name] = EvaluationSet(stranger, "cell_type", "batch")
+    benchmark = make_benchmark(evaluate=sets)
+    message = "'mouse': only 0 of its 30 genes .* 'numbers': only 0 of its 30 genes"
+    with pytest.raises(ValueError, match=message):
+        benchmark.run(progress=False)
+    assert not list((benchmark.out / "work").glob("jobs/*"))
+    with pytest.raises(ValueError, match=message):
+        make_benchmark(evaluate=sets).jobs()
+    # Other methods are given the genes as they are.
+    own = make_benchmark(evaluate=sets, encodings=[Kept(log)])
+    assert set(own.jobs()["task"]) == {"train", "embed", "score"}
 
 
 def test_failed_jobs_are_tried_again(make_benchmark, log, monkeypatch):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import scipy.sparse as sp
 from typer.testing import CliRunner
 
 from scenc.cli import app, main
@@ -42,8 +43,6 @@ def run(capsys, monkeypatch):
 
 @pytest.fixture
 def config(tmp_path, make_adata, make_counts):
-    import scipy.sparse as sp
-
     make_adata(sp.csr_matrix(make_counts(80, 40, 1))).write_h5ad(tmp_path / "train.h5ad")
     make_adata(sp.csr_matrix(make_counts(60, 40, 5))).write_h5ad(tmp_path / "query.h5ad")
     path = tmp_path / "config.yaml"
@@ -87,24 +86,49 @@ def test_a_dry_run_prints_the_jobs_and_does_none(run, config, tmp_path):
     assert "score/PCA/mine/0" in said
 
 
-def test_failed_jobs_end_in_an_error(run, config, tmp_path, make_adata, make_counts):
-    import scipy.sparse as sp
+def test_failed_jobs_end_in_an_error(run, config, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no such luck")
 
-    strange = make_adata(sp.csr_matrix(make_counts(60, 40, 5)))
-    strange.var_names = [f"STRANGE{i}" for i in range(40)]
-    strange.write_h5ad(tmp_path / "query.h5ad")
+    monkeypatch.setattr("scenc.Model.get_latent_representation", fail)
     code, said, err = run(config, "--out", tmp_path / "results")
     assert code == 1
     assert "2 jobs failed" in err
-    assert "failed: embed/learned + soft/mine/0: ValueError: Too few genes" in said
+    assert "failed: embed/learned + soft/mine/0: ValueError: no such luck" in said
     assert "PCA" in said
+
+
+def test_other_genes_are_refused_before_any_job(run, config, tmp_path, make_adata, make_counts):
+    strange = make_adata(sp.csr_matrix(make_counts(60, 40, 5)))
+    strange.var_names = [f"STRANGE{i}" for i in range(40)]
+    strange.write_h5ad(tmp_path / "query.h5ad")
+    for more in ([], ["--dry-run"]):
+        code, _, err = run(config, "--out", tmp_path / "results", *more)
+        assert code == 1
+        assert "'mine': only 0 of its 40 genes" in err
+
+
+def test_missing_files_are_named_with_where_they_come_from(run, tmp_path):
+    for name, source in {"small": "A small replication", "paper": "scenc data download"}.items():
+        code, _, err = run(name, "--out", tmp_path / "out", "--data-dir", tmp_path)
+        assert code == 1
+        assert f"the first: {tmp_path}" in err
+        assert source in err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [["--all"], ["--dry-run", "--fresh"], ["--dry-run", "--resume"],
+                                  ["--dry-run", "--workers", "2"]])  # fmt: skip
+def test_options_that_cannot_apply_are_refused(run, config, tmp_path, more):
+    code, _, err = run(config, "--out", tmp_path / "out", *more)
+    assert (code, "cannot apply" in err) == (1, True)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("min_cells", "mincells", "Did you mean 'min_cells'?"),
-        ("query.h5ad", "querry.h5ad", "1 files are missing:"),
+        ("query.h5ad", "querry.h5ad", "1 file is not there, the first:"),
         ("batch_key: batch", "batch_key: donor", "the batch key must be one of"),
         ("context: 20", "contekst: 20", "Did you mean 'context'?"),
     ],

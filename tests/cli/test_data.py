@@ -160,7 +160,28 @@ def test_build_writes_a_store_or_says_what_is_wrong(run, adata, tmp_path):
     assert f"wrote {out_path}: 120 cells (90 train, 30 validation, 0 test) x 60 genes" in out
     code, _, err = run(*arguments)
     assert code == 1
-    assert "pass overwrite=True" in err
+    assert "pass --overwrite" in err
     code, _, err = run("build", tmp_path / "absent.h5ad", "--out", tmp_path / "b.zarr")
     assert code == 1
     assert "There is no file" in err
+
+
+def test_build_takes_layers_by_file_and_says_plain_errors_at_once(run, adata, tmp_path):
+    pytest.importorskip("annbatch", reason="needs annbatch, of the extra scenc[atlas]")
+    adata.layers["counts"], adata.X = adata.X.copy(), adata.X * 0.5
+    first, second = tmp_path / "a.h5ad", tmp_path / "b.h5ad"
+    adata.write_h5ad(first)
+    adata.layers["umis"] = adata.layers.pop("counts")
+    adata.write_h5ad(second)
+    store = tmp_path / "s.zarr"
+    layers = ["--layer", "counts", "--layer", f"{second}=umis"]
+    code, out, err = run("build", first, second, "--out", store, *layers)
+    assert (code, "240 cells" in out) == (0, True), err
+    for arguments, message in (
+        ([first, "--out", store], "pass --overwrite to replace the store there"),
+        ([first, "--out", tmp_path / "s.h5ad"], "a store ends in .zarr"),
+        ([store, "--out", tmp_path / "t.zarr"], "name the files that it was built from"),
+        ([first, "--out", tmp_path / "t.zarr", "--genes", "all"], "--genes must be one of"),
+    ):
+        code, _, err = run("build", *arguments)
+        assert (code, message in err) == (1, True), err

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import fcntl
+import gzip
+
 import anndata
 import h5py
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scenc.io import find_counts, odd_value, opened
+from scenc.io import find_counts, odd_value, open_file, opened
 
 
 @pytest.fixture
@@ -132,3 +135,38 @@ def test_what_is_no_file_of_cells_is_refused(tmp_path, write, adata):
         opened(tmp_path / "empty.zarr"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\n<?xml version='1.0'?>", "a web page"),
+        (gzip.compress(b"counts"), "gunzip"),
+        (b"PK\x03\x04rest", "a zip archive"),
+        (b"", "is empty"),
+        (b"anything", "is no .h5ad file, or damaged"),
+    ],
+)
+def test_what_is_called_h5ad_is_named_for_what_it_is(tmp_path, content, said):
+    path = tmp_path / "cells.h5ad"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"cells.h5ad is .*{said}|{said}"):
+        open_file(path)
+
+
+def test_a_file_that_is_written_elsewhere_is_locked(tmp_path, write_cells):
+    path = tmp_path / "cells.h5ad"
+    write_cells(path)
+    with path.open("rb") as file:
+        # As HDF5 does in another process.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="is locked: another program"):
+            open_file(path)
+
+
+def test_a_folder_of_files_is_no_store(tmp_path, write_cells):
+    write_cells(tmp_path / "cells.h5ad")
+    with pytest.raises(ValueError, match="a folder of 1 files of cells, like cells.h5ad"):
+        open_file(tmp_path)

@@ -143,18 +143,49 @@ def test_empty_cells_are_embedded_as_zeros_and_counted(model, write_cells, tmp_p
     assert (embedding != 0).any(axis=1).tolist() == [True, False, True, False, False]
 
 
+def test_resuming_with_other_files_says_which(write_cells, tmp_path):
+    paths = {name: tmp_path / f"{name}.h5ad" for name in "abc"}
+    for seed, path in enumerate(paths.values()):
+        write_cells(path, seed=seed)
+
+    def train(names, genes="union", **more):
+        files = [paths[name] for name in names]
+        cells = CellFiles(files, genes=genes, progress=False)
+        model = Model(datamodule=cells, objective="masked", **SIZES)
+        model.train(
+            1, accelerator="cpu", checkpoint_dir=tmp_path / "run", enable_progress_bar=False, **more
+        )
+
+    train("ab")
+    for names, said in {
+        "ba": r"its files are the same, but came in another order \(a.h5ad, b.h5ad\)",
+        "ac": r"of its files, 1 are new \(c.h5ad\) and 1 are missing now \(b.h5ad\)",
+    }.items():
+        with pytest.raises(CheckpointError, match=said):
+            train(names, resume=True)
+    some = [f"FAKE{i}" for i in range(38)]
+    with pytest.raises(CheckpointError, match=r"of its genes, 2 are missing now \(FAKE38, FAKE39"):
+        train("ab", some, resume=True)
+    with pytest.raises(CheckpointError, match="its genes are the same, but came in another order"):
+        train("ab", [f"FAKE{i}" for i in range(39, -1, -1)], resume=True)
+    train("ab", resume=True)
+
+
 def test_files_are_not_overwritten_or_confused(model, atlas, write_cells, tmp_path):
     first = atlas[0][0]
     model.embed_files([first], tmp_path, progress=False)
     with pytest.raises(FileExistsError, match="overwrite=True"):
         model.embed_files([first], tmp_path, progress=False)
     model.embed_files([first], tmp_path, progress=False, overwrite=True)
-    with pytest.raises(ValueError, match="one of the files to embed"):
+    with pytest.raises(ValueError, match="one of the files to read"):
         model.embed_files([first], first.parent, progress=False, overwrite=True)
     (tmp_path / "b").mkdir()
     write_cells(tmp_path / "b" / "a.h5ad")
+    written = model.embed_files([first, tmp_path / "b" / "a.h5ad"], tmp_path / "d", progress=False)
+    assert [path.name for path in written] == [f"{first.parent.name}_a.h5ad", "b_a.h5ad"]
+    write_cells(tmp_path / "b" / "a.zarr")
     with pytest.raises(ValueError, match="Two files are called a"):
-        model.embed_files([first, tmp_path / "b" / "a.h5ad"], tmp_path / "c", progress=False)
+        model.embed_files([tmp_path / "b" / "a.h5ad", tmp_path / "b" / "a.zarr"], tmp_path / "c")
     write_cells(tmp_path / "alien.h5ad", genes=[f"ALIEN{i}" for i in range(40)])
     with pytest.raises(CellFilesError, match="alien"):
         model.embed_files([tmp_path / "alien.h5ad"], tmp_path / "c", progress=False)

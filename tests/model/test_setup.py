@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import anndata
 import mudata
 import numpy as np
@@ -150,7 +153,7 @@ def test_counts_and_names_may_be_elsewhere(adata, make_model, train):
 def mdata(make_adata, make_counts):
     proteins = make_adata(sp.csr_matrix(make_counts(120, 5, seed=1)))
     proteins.var_names = [f"protein{i}" for i in range(5)]
-    return mudata.MuData({"gex": make_adata(), "adt": proteins})
+    return mudata.mudata.MuData({"gex": make_adata(), "adt": proteins})
 
 
 def test_mudata_without_the_modality_is_refused(mdata):
@@ -241,3 +244,47 @@ def test_small_batches_are_trained_on_with_one_warning(adata, train, sizes, mess
     sizes = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_feedforward": 16}
     model = train(Model(adata, n_top_genes=30, **sizes), max_epochs=1)
     assert np.isfinite(model.get_latent_representation()).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda adata: "cells.h5ad", r"got str. Read the file first: scenc.datasets.read_counts"),
+        (lambda adata: Path("cells.h5ad"), r"got \w*Path. Read the file first"),
+        (lambda adata: mudata.MuData({"rna": adata}), "got MuData. Use scenc.Model.setup_mudata"),
+        (lambda adata: adata.to_df(), r"got DataFrame. .* anndata.AnnData\(table\)"),
+        (lambda adata: adata.X, r"got csr_\w+. anndata.AnnData\(counts"),
+        (lambda adata: None, "got NoneType"),
+    ],
+)
+def test_what_is_no_anndata_is_named_with_the_remedy(adata, make, message):
+    with pytest.raises(TypeError, match=f"setup_anndata takes AnnData, {message}"):
+        Model.setup_anndata(make(adata))
+
+
+def test_wrong_objects_are_named_wherever_cells_are_taken(adata, trained):
+    with pytest.raises(TypeError, match="takes MuData, got AnnData. Use scenc.Model.setup_anndata"):
+        Model.setup_mudata(adata)
+    for method in (
+        trained.get_latent_representation,
+        trained.get_reconstruction_error,
+        trained.gene_coverage,
+        partial(trained.predict_expression, genes=["FAKE1"]),
+    ):
+        with pytest.raises(TypeError, match="takes AnnData or MuData, got str. Read the file"):
+            method("cells.h5ad")
+    with pytest.raises(TypeError, match="got str"):
+        trained.attach("cells.h5ad")
+    with pytest.raises(TypeError, match="got DataFrame"):
+        trained.get_latent_representation(adata.to_df())
+
+
+def test_dense_half_precision_is_taken_for_what_it_is(adata, trained, tmp_path):
+    expected = trained.get_latent_representation(adata, key_added=None)
+    half = adata.copy()
+    half.X = adata.X.toarray().astype(np.float16)
+    np.testing.assert_array_equal(trained.get_latent_representation(half), expected)
+    half.write_h5ad(tmp_path / "half.h5ad")
+    (path,) = trained.embed_files([tmp_path / "half.h5ad"], tmp_path / "out", progress=False)
+    found = anndata.read_h5ad(path).obsm["X_scenc"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -123,8 +123,8 @@ def test_the_best_weights_are_in_place(adata, make_model, train):
 
 
 def test_early_stopping_has_patience(adata, make_model, train):
-    settings = {"max_epochs": 8, "lr": 0.0, "patience": 2}
-    assert len(curve(train(make_model(adata), **settings))) == 3
+    settings = {"max_epochs": 8, "lr": 0.0}
+    assert len(curve(train(make_model(adata), patience=2, **settings))) == 3
     assert len(curve(train(make_model(adata), early_stopping=False, **settings))) == 8
 
 
@@ -260,15 +260,12 @@ def test_training_prints_nothing_but_its_bar(adata, make_model, capfd, recwarn):
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("max_epochs", [None, 2])
-def test_cell_visits_asked_for_decide_how_many_epochs_unless_those_are_given(
-    adata, make_model, max_epochs
-):
+def test_cell_visits_asked_for_decide_how_many_epochs(adata, make_model):
     """The preset goes by epochs under this objective."""
     model = make_model(adata)
     visits = 4 * adata.n_obs
     model.train(
-        max_epochs, cell_visits=visits, validation_size=0.0, accelerator="cpu",
+        cell_visits=visits, validation_size=0.0, accelerator="cpu",
         enable_progress_bar=False,
     )  # fmt: skip
-    assert model.train_config.max_epochs == (max_epochs or 4)
+    assert model.train_config.max_epochs == 4

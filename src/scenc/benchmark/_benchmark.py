@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from scenc._arguments import choose
 from scenc.benchmark.entries._encodings import grid
 from scenc.benchmark.entries._entries import BASELINES, make_entries
-from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet
+from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet, missing_files
 from scenc.benchmark.jobs._jobs import BenchmarkPlan
-from scenc.benchmark.jobs._prepare import missing_files
 from scenc.benchmark.jobs._store import JobStore, write_json
 
 if TYPE_CHECKING:
@@ -269,7 +268,12 @@ class Benchmark:
     def _make_plan(self, keep: Keep, incomplete: bool = False) -> BenchmarkPlan:
         """Read all data; `incomplete` plans for files that are not there yet."""
         from scenc.benchmark.entries._fingerprint import vectors_fingerprint, versions
-        from scenc.benchmark.jobs._prepare import not_there, prepare_evaluation, prepare_training
+        from scenc.benchmark.jobs._prepare import (
+            not_there,
+            prepare_evaluation,
+            prepare_training,
+            require_shared_genes,
+        )
 
         vectors = None if incomplete and self._vectors_missing else self._vectors
         evaluation = {
@@ -284,6 +288,11 @@ class Benchmark:
             training = (
                 not_there(self.train.n_cells) if lacking else prepare_training(self.train, keep)
             )
+        # Only scenc's models match genes by name.
+        if training is not None and any(
+            entry.encoding is not None and not entry.fits_evaluation for entry in self.entries
+        ):
+            require_shared_genes(training, evaluation)
         return BenchmarkPlan(
             entries=self.entries,
             training=training,

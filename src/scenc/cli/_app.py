@@ -33,7 +33,7 @@ app.add_typer(data_app, name="data")
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, options.flag("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         from scenc import __version__
@@ -47,7 +47,10 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the figures and the h5ad.")
     ] = Path("scenc-demo"),
-    gene_encoder: Annotated[str, typer.Option(help="Only 'learned' needs no files.")] = "learned",
+    gene_encoder: Annotated[
+        str,
+        typer.Option(help="Only 'learned' needs no files.", callback=options.one_of("learned")),
+    ] = "learned",
     expression_encoder: options.ExpressionEncoder = "soft",
     max_epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the cells; default: the preset's.")
@@ -66,5 +69,6 @@ def main() -> None:
         app()
     except (ValueError, TypeError, KeyError, OSError, RuntimeError, ImportError) as error:
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        typer.secho(f"Error: {text}", fg="red", err=True)
+        message = options.in_own_words(str(text), typer.main.get_command(app))
+        typer.secho(f"Error: {message}", fg="red", err=True)
         sys.exit(1)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scenc.cli import _options as options
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(
+    context: typer.Context,
     config: Annotated[
         str, typer.Argument(help="A YAML file, or 'small' or 'paper', which come with scenc.")
     ],
@@ -29,24 +32,32 @@ def benchmark(
         int | None, typer.Option(min=1, help="Threads of each job; default: the config's, or 1.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the jobs, their time and memory; do nothing.")
+        bool, options.flag("--dry-run", help="Print the jobs, their time and memory; do nothing.")
     ] = False,
     all_jobs: Annotated[
-        bool, typer.Option("--all", help="With --dry-run: every single job.")
+        bool, options.flag("--all", help="With --dry-run: every single job.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget earlier results in the folder first.")
+        bool, options.flag("--fresh", help="Forget earlier results in the folder first.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an earlier run was; the default.")
+        bool, options.flag("--resume", help="Go on where an earlier run was; the default.")
     ] = False,
 ) -> None:
     """Train, embed and score every encoding; a stopped run goes on where it was."""
     if fresh and resume:
         raise ValueError("--fresh and --resume exclude each other.")
+    if all_jobs and not dry_run:
+        raise ValueError("--all cannot apply without --dry-run.")
+    if dry_run:
+        options.refuse_given(context, ("fresh", "resume", "workers"), "--dry-run does nothing.")
     from scenc.benchmark.entries._yaml_file import read_config
 
-    arguments = read_config(config, data_dir).arguments()
+    read = read_config(config, data_dir)
+    arguments = read.arguments()
+    missing = read.missing_files
+    if missing and not dry_run:
+        raise FileNotFoundError(read.describe_missing(missing))
     if threads is not None:
         arguments["threads"] = threads
 
@@ -61,10 +72,8 @@ def benchmark(
         with console.status("Reading data and timing a few training steps"):
             jobs = planned.jobs()
         _print_jobs(console, jobs, all_jobs)
-        missing = planned.missing_files
         if missing:
-            first = f"{len(missing)} files are not there yet, the first: {missing[0]}"
-            console.print(first, soft_wrap=True)
+            console.print(read.describe_missing(missing), soft_wrap=True)
         return
     results = planned.run(workers=workers, fresh=fresh)
     _print_results(console, results, out)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scenc._paths import refuse_store, require_files, require_free_store
 from scenc.cli import _options as options
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def list_(
     kind: Annotated[
         str | None, typer.Option(help="rna, slide, methylation or unclear; default: all.")
     ] = None,
-    tsv: Annotated[bool, typer.Option("--tsv", help="Print all columns, tab-separated.")] = False,
+    tsv: Annotated[bool, options.flag("--tsv", help="Print all columns, tab-separated.")] = False,
 ) -> None:
     """Print the paper's data sets."""
     table = _table(what, rows, kind)
@@ -58,13 +59,13 @@ def download(
         str | None, typer.Option(help="Rows of pretraining of a kind: rna, slide, ...")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would come and how large it is.")
+        bool, options.flag("--dry-run", help="Say what would come and how large it is.")
     ] = False,
     update: Annotated[
-        bool, typer.Option("--update", help="Look for newer versions than the lock file's.")
+        bool, options.flag("--update", help="Look for newer versions than the lock file's.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check the checksums of files that are there.")
+        bool, options.flag("--verify", help="Check the checksums of files that are there.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Files to download at once.")] = 4,
     retries: Annotated[int, typer.Option(min=0, help="Failures in a row to put up with.")] = 5,
@@ -115,9 +116,14 @@ def build(
     ] = 65_536,
     check: options.Check = "all",
     seed: Annotated[int, typer.Option(help="Seed of split and order.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store.")] = False,
+    overwrite: Annotated[bool, options.flag("--overwrite", help="Replace a store.")] = False,
 ) -> None:
     """Write cells of many files into one zarr store that is quick to train on."""
+    require_files(files)
+    for file in files:
+        refuse_store(file, "name the files that it was built from")
+    layers = options.layers(layer, files)
+    require_free_store(out, overwrite)
     from scenc import data
 
     path = data.build_store(
@@ -125,7 +131,7 @@ def build(
         out,
         dataset_size=dataset_size,
         overwrite=overwrite,
-        layer=layer,
+        layer=layers,
         gene_ids=gene_ids,
         genes=genes,
         batch_key=batch_key,

@@ -52,7 +52,10 @@ def run_demo(
     untrained = model.get_latent_representation(key_added=None)
 
     began = time.perf_counter()
-    model.train(max_epochs=max_epochs, cell_visits=_CELL_VISITS)
+    length: dict[str, Any] = (
+        {"cell_visits": _CELL_VISITS} if max_epochs is None else {"max_epochs": max_epochs}
+    )
+    model.train(**length)
     trained_in = time.perf_counter() - began
     embedding = model.get_latent_representation()
     console.print(f"trained in {trained_in:.0f} s")

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from scenc._paths import require_files, require_model
+from scenc.cli import _options as options
+
 genes_app = typer.Typer(
     help="Gene identifiers and protein embeddings.", no_args_is_help=True, rich_markup_mode="rich"
 )
@@ -14,7 +17,9 @@ genes_app = typer.Typer(
 
 @genes_app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="An .h5ad file, or a .txt file of gene names.")],
+    data: Annotated[
+        str, typer.Argument(help="A file of cells as for train, or a .txt file of gene names.")
+    ],
     model: Annotated[Path | None, typer.Option(help="Folder of a saved model.")] = None,
     protein: Annotated[Path | None, typer.Option(help="File of protein vectors.")] = None,
     gene_ids: Annotated[
@@ -22,6 +27,11 @@ def check(
     ] = None,
 ) -> None:
     """Print what a file's genes are, and what of a model or a protein file they cover."""
+    require_files([data])
+    if model is not None:
+        require_model(model)
+    if protein is not None and not protein.exists():
+        raise FileNotFoundError(f"There is no file {protein}.")
     from scenc import genes
 
     vocabulary = None
@@ -47,7 +57,9 @@ def embed_proteins(
     ] = 8192,
     window: Annotated[int, typer.Option(min=1, help="Residues shown at once.")] = 1022,
     overlap: Annotated[int, typer.Option(min=0, help="Context beside a window.")] = 128,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    overwrite: Annotated[
+        bool, options.flag("--overwrite", help="Replace an existing file.")
+    ] = False,
 ) -> None:
     """Compute one ESM-2 vector per gene; a stopped run goes on where it was."""
     from scenc import genes

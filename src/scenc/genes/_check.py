@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scenc._paths import is_address, require_files
 from scenc.genes._features import flag_genes
 from scenc.genes._harmonize import harmonize
 from scenc.genes._identifiers import as_names
@@ -96,12 +97,13 @@ def check(
 
 
 def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
-    """Read the gene names of an ``.h5ad`` file without its matrix, or a text file's lines.
+    """Read the gene names of a file of cells without its matrix, or a text file's lines.
 
     Parameters
     ----------
     path
-        An ``.h5ad`` file, or a text file (``.txt``) with one gene per line.
+        A path or address of an ``.h5ad`` file, a zarr store, a 10x ``.h5`` file or a Cell Ranger
+        folder; or a text file (``.txt``) with one gene per line.
     gene_ids
         Column of ``var`` with the names; ``None`` for ``var_names``.
 
@@ -122,20 +124,14 @@ def read_gene_names(path: str | Path, gene_ids: str | None = None) -> Names:
     >>> from scenc.genes import read_gene_names
     >>> read_gene_names("pbmc.h5ad", gene_ids="ensembl_id")  # doctest: +SKIP
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    if path.suffix == ".txt":
-        return as_names(path.read_text(encoding="utf-8").splitlines())
-    import h5py
+    from scenc.io import column_names, opened, read_column
 
-    if not h5py.is_hdf5(path):
-        raise ValueError(f"{path} is not an .h5ad file, nor a .txt file with one gene per line.")
-    from scenc.io import column_names, read_column
-
-    with h5py.File(path, "r") as file:
-        if "var" not in file:
-            raise ValueError(f"{path} has no var; it is not an .h5ad file.")
+    if str(path).endswith(".txt") and not is_address(path):
+        if gene_ids is not None:
+            raise ValueError(f"gene_ids cannot apply: {path} is a text file of genes.")
+        require_files([path])
+        return as_names(Path(path).read_text(encoding="utf-8").splitlines())
+    with opened(path) as file:
         try:
             names = read_column(file["var"], gene_ids, "var")
             is_gene, left_out = flag_genes(file["var"], None, "var")

@@ -13,6 +13,7 @@ from scenc.io._locate_counts import (
     odd_value,
     open_file,
     opened,
+    read_anndata,
 )
 from scenc.io._model_files import (
     ModelFileError,
@@ -37,6 +38,7 @@ __all__ = [
     "odd_value",
     "open_file",
     "opened",
+    "read_anndata",
     "read_card",
     "read_column",
     "read_groups",

@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scenc._paths import is_address, refuse_foreign, refuse_store
+from scenc.io._addresses import explained
+from scenc.io._cell_ranger import convert, find_matrix, link_h5
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
+    from anndata import AnnData
     from numpy.typing import NDArray
 
 # An h5py or zarr group: both are mappings with attributes.
 type Group = Any
 
+# How files begin that are called .h5ad and are something else.
+_SIGNS = {
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
+    b"<": "a web page, perhaps one that says why a download failed",
+    b"\x1f\x8b": "compressed; decompress it with gunzip",
+    b"pk\x03\x04": "a zip archive; unpack it",
+}
 KINDS = {"csr_matrix": "csr", "csc_matrix": "csc", "array": "dense"}
 # Stored values looked at, in so many places of a matrix, to tell counts from other numbers.
 _N_PLACES, _N_VALUES = 8, 20_000
@@ -46,7 +58,7 @@ class CountMatrix:
 
 
 def open_file(path: str | os.PathLike[str]) -> Group:
-    """Open an .h5ad file or a zarr store for reading.
+    """Open a file of cells for reading: an .h5ad file, a zarr store, or what Cell Ranger writes.
 
     Parameters
     ----------
@@ -56,17 +68,25 @@ def open_file(path: str | os.PathLike[str]) -> Group:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        There is no such file, or its host cannot be reached.
     ValueError
-        It is not an .h5ad file or zarr store, or it is incomplete.
+        It is of another kind, or incomplete; the message says what it is.
     """
     name = str(path)
-    if name.rstrip("/").endswith(".zarr") or Path(name).is_dir():
+    refuse_foreign(name)
+    refuse_store(name, "scenc.data.CellStore reads it")
+    is_zarr = name.rstrip("/").endswith(".zarr")
+    if is_address(name):
+        with explained(name):
+            return _open_zarr(name) if is_zarr else _open_hdf5(_stream(name), name)
+    if is_zarr:
         return _open_zarr(name)
-    if "://" in name:
-        import fsspec
-
-        return _open_hdf5(fsspec.open(name, "rb").open(), name)
+    if Path(name).is_dir():
+        folder = find_matrix(Path(name))
+        if folder is not None:
+            return _open_hdf5(convert(folder), name)
+        _refuse_folder(Path(name))
+        return _open_zarr(name)
     if not Path(name).is_file():
         raise FileNotFoundError(f"There is no file {name}.")
     return _open_hdf5(name, name)
@@ -84,6 +104,31 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Group]:
             group.close()
 
 
+def read_anndata(path: str | os.PathLike[str]) -> AnnData:
+    """Read a whole file of cells of any kind that `open_file` opens.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `open_file`.
+    """
+    import anndata
+
+    with opened(path) as group:
+        if "encoding-type" in group.attrs:
+            read: AnnData = anndata.io.read_elem(group)
+            return read
+        # Older versions did not mark the whole: anndata knows where they kept its parts.
+        is_zarr = not hasattr(group, "close")
+    return (anndata.read_zarr if is_zarr else anndata.read_h5ad)(path)
+
+
+def _stream(address: str) -> Any:
+    import fsspec
+
+    return fsspec.open(address, "rb").open()
+
+
 def _open_hdf5(source: Any, name: str) -> Group:
     import h5py
 
@@ -92,24 +137,74 @@ def _open_hdf5(source: Any, name: str) -> Group:
         # array add up (reading 20 files of 5,000 cells peaks at 1.9 GB without, 2.8 GB with it).
         group = h5py.File(source, "r", rdcc_nbytes=0)
     except OSError as error:
-        reason = "is incomplete" if "truncated" in str(error) else "is no .h5ad file, or damaged"
-        raise ValueError(f"{name} {reason}: {error}.") from None
+        raise ValueError(f"{name} {_why_not_hdf5(name, str(error))}") from None
+    if "obs" not in group:
+        linked = link_h5(group, name)
+        if linked is not None:
+            group.close()
+            return _open_hdf5(linked, name)
     return _checked(group, name)
+
+
+def _why_not_hdf5(name: str, error: str) -> str:
+    """Say what is wrong with a file that HDF5 does not open."""
+    if "truncated" in error:
+        return f"is incomplete: {error}."
+    if "unable to lock" in error:
+        return (
+            "is locked: another program writes it, or its disk knows no locks (then set "
+            f"HDF5_USE_FILE_LOCKING=FALSE): {error}."
+        )
+    if "Permission denied" in error:
+        return f"may not be read by you: {error}."
+    if not is_address(name) and Path(name).is_file():
+        with Path(name).open("rb") as file:
+            start = file.read(64)
+        for sign, what in _SIGNS.items():
+            if start.lstrip().lower().startswith(sign):
+                return f"is no .h5ad file: it is {what}."
+        if not start:
+            return "is empty."
+    return f"is no .h5ad file, or damaged: {error}."
+
+
+def _refuse_folder(folder: Path) -> None:
+    """Refuse a folder of files, which is no zarr store.
+
+    Raises
+    ------
+    ValueError
+        Naming the files in it.
+    """
+    if any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")):
+        return
+    files = sorted([*folder.glob("*.h5ad"), *folder.glob("*.zarr"), *folder.glob("*.h5")])
+    if files:
+        raise ValueError(
+            f"{folder} is a folder of {len(files)} files of cells, like {files[0].name}: name the "
+            "files themselves."
+        )
 
 
 def _open_zarr(name: str) -> Group:
     import zarr
 
-    if "://" not in name and not Path(name).exists():
+    if not is_address(name) and not Path(name).exists():
         raise FileNotFoundError(f"There is no zarr store {name}.")
     try:
         group = zarr.open_group(name, mode="r")
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{name} is no zarr store, or damaged: {error}.") from None
+        raise ValueError(f"{name} is no zarr store, or damaged: {error}.") from error
     return _checked(group, name)
 
 
 def _checked(group: Group, name: str) -> Group:
+    if "mod" in group and "X" not in group:
+        there = sorted(group["mod"], key="rna".__ne__)
+        raise ValueError(
+            f"{name} is a MuData of {', '.join(there)}, no .h5ad file. Convert the one with the "
+            f'counts, in Python: mudata.read({name!r})["{there[0]}"].write_h5ad("cells.h5ad")'
+        )
     missing = [part for part in ("obs", "var") if part not in group]
     if missing:
         raise ValueError(f"{name} holds no AnnData: it has no {' and no '.join(missing)}.")

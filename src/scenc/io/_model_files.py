@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from scenc._paths import MODEL_FILES, require_model
 from scenc.io._atomic import atomic_folder
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMAT = "scenc-model"
 VERSION = 2
-_CARD, _WEIGHTS = "model.json", "weights.safetensors"
+_CARD, _WEIGHTS = MODEL_FILES
 
 
 class ModelFileError(ValueError):
@@ -71,9 +72,7 @@ def read_card(path: Path) -> dict[str, Any]:
     ModelFileError
         The JSON is damaged, foreign, or from a newer version.
     """
-    for name in (_CARD, _WEIGHTS):
-        if not (path / name).is_file():
-            raise FileNotFoundError(f"{path} is no saved scenc model: {name} is missing.")
+    require_model(path)
     try:
         card = json.loads((path / _CARD).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

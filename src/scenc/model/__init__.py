@@ -3,5 +3,15 @@
 from scenc.io import ModelFileError
 from scenc.model._model import Model
 from scenc.model._presets import OBJECTIVES, PRESETS, Preset, get_preset
+from scenc.model._without_effect import refuse_unused_settings, refuse_unused_training
 
-__all__ = ["OBJECTIVES", "PRESETS", "Model", "ModelFileError", "Preset", "get_preset"]
+__all__ = [
+    "OBJECTIVES",
+    "PRESETS",
+    "Model",
+    "ModelFileError",
+    "Preset",
+    "get_preset",
+    "refuse_unused_settings",
+    "refuse_unused_training",
+]

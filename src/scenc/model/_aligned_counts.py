@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from mudata import MuData
 
 from scenc.data import COUNTED, map_genes, open_rows
@@ -16,7 +18,6 @@ from scenc.data.counts import describe_low_coverage, inspect_counts
 from scenc.genes import match
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from numpy.typing import NDArray
 
     from scenc.data import CellModule, CountRows
@@ -78,6 +79,42 @@ class AlignedCounts:
         return replace(self, gene_map=gene_map)
 
 
+def require_data(data: Any, taker: str, *kinds: type[AnnData | MuData]) -> None:
+    """Refuse what is no object of cells, and say what to do with it instead.
+
+    Parameters
+    ----------
+    data
+        What a user has given.
+    taker
+        What takes it, in the message.
+    kinds
+        What it may be.
+
+    Raises
+    ------
+    TypeError
+        It is none of them.
+    """
+    if isinstance(data, kinds):
+        return
+    if isinstance(data, MuData):
+        remedy = "Use scenc.Model.setup_mudata, or give one modality: mdata['rna']."
+    elif isinstance(data, AnnData):
+        remedy = "Use scenc.Model.setup_anndata."
+    elif isinstance(data, str | os.PathLike):
+        remedy = (
+            "Read the file first: scenc.datasets.read_counts(path). (Files too large for memory: "
+            "scenc.data.CellFiles, model.embed_files.)"
+        )
+    elif isinstance(data, pd.DataFrame):
+        remedy = "For a table of cells x genes: anndata.AnnData(table)."
+    else:
+        remedy = "anndata.AnnData(counts, obs=..., var=...) makes one of a matrix."
+    names = " or ".join(kind.__name__ for kind in kinds)
+    raise TypeError(f"{taker} takes {names}, got {type(data).__name__}. {remedy}")
+
+
 def rna_of(data: AnnData | MuData, setup_args: dict[str, Any]) -> AnnData:
     """Return the AnnData with the counts: a MuData's modality, or the AnnData itself.
 
@@ -85,7 +122,10 @@ def rna_of(data: AnnData | MuData, setup_args: dict[str, Any]) -> AnnData:
     ------
     ValueError
         A MuData lacks the modality.
+    TypeError
+        The data are neither.
     """
+    require_data(data, "This model", AnnData, MuData)
     if not isinstance(data, MuData):
         return data
     modality = (setup_args.get("modalities") or {}).get("rna_layer", "rna")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -14,12 +13,14 @@ from anndata import AnnData
 from anndata.io import read_elem
 from tqdm.auto import tqdm
 
+from scenc._paths import output_paths
 from scenc._torch_settings import without_cudnn_attention
 from scenc.io import atomic_folder, atomic_path, opened
 from scenc.model._inference import inference_precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -42,7 +43,7 @@ def embed_files(
     precision: str,
 ) -> list[Path]:
     """Embed files that give the tokens the network was made for, as `scenc.Model.embed_files`."""
-    targets = _targets(cells.paths, out, format, overwrite)
+    targets = output_paths(cells.paths, out, format, overwrite)
     width = network.config.d_model
     network.eval()
     with tqdm(total=cells.n_obs, desc="Embedding", unit="cell", disable=not progress) as bar:
@@ -87,26 +88,6 @@ def _embed_file(
             written += len(held)
             rows, values = [], []
     return n_empty
-
-
-def _targets(paths: list[str], out: Path, suffix: str, overwrite: bool) -> list[Path]:
-    """Name the files to write, before any work is done."""
-    stems = [
-        Path(path.rstrip("/")).name.removesuffix(".h5ad").removesuffix(".zarr") for path in paths
-    ]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise ValueError(
-            f"Two files are called {min(twice)}, and their embeddings would be written to the same "
-            "file: embed them into different folders."
-        )
-    targets = [out / f"{stem}.{suffix}" for stem in stems]
-    for path, target in zip(paths, targets, strict=True):
-        if "://" not in path and Path(path).resolve() == target.resolve():
-            raise ValueError(f"{target} is one of the files to embed: choose another folder.")
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists; pass overwrite=True to replace it.")
-    return targets
 
 
 @contextmanager

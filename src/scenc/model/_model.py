@@ -53,6 +53,7 @@ from scenc.model._training_data import (
     stream_batches,
     training_identity,
 )
+from scenc.model._without_effect import refuse_unused_settings, refuse_unused_training
 from scenc.nn import ModelConfig
 from scenc.train import (
     Checkpoints,
@@ -68,7 +69,7 @@ from scenc.train import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anndata import AnnData
     from lightning.pytorch import Callback
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from scenc.train import Curve, TrainingPlan
 
 _BATCH_SIZE = 128
+_CHECKPOINT_EVERY = 500
 _PLANS: dict[str, type[TrainingPlan]] = {
     "masked": MaskedExpressionPlan,
     "contrastive": ContrastivePlan,
@@ -197,6 +199,7 @@ class Model(ExpressionMixin, SetupMixin):
         chosen = {"gene_encoder": gene_encoder, "expression_encoder": expression_encoder}
         defaults = get_preset(preset, objective).model
         config = ModelConfig.from_dict({**defaults, **chosen, **overrides})
+        refuse_unused_settings(config, defaults)
         _check_protein_arguments(config, protein_embeddings)
         if (adata is None) == (datamodule is None):
             raise TypeError("scenc.Model takes either adata or datamodule.")
@@ -301,8 +304,9 @@ class Model(ExpressionMixin, SetupMixin):
         enable_progress_bar: bool = True,
         datamodule: CellModule | None = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
-        checkpoint_every: int = 500,
+        checkpoint_every: int = _CHECKPOINT_EVERY,
         resume: bool = False,
+        overwrite: bool = False,
         logger: str | Logger | Sequence[Logger] | None = None,
         **overrides: Any,
     ) -> None:
@@ -348,6 +352,9 @@ class Model(ExpressionMixin, SetupMixin):
             Go on from the folder's checkpoint if it has one. The weights at the end are those of
             a training without interruption, to the bit (on a GPU with `deterministic`); the model
             must be made in the same way.
+        overwrite
+            Whether a checkpoint in the folder that is not gone on from is removed, once the new
+            training has begun.
         logger
             Gets the curves as they grow: ``"csv"``, ``"tensorboard"`` (both beside the
             checkpoints, or in ``scenc_logs``), or loggers of Lightning.
@@ -359,9 +366,9 @@ class Model(ExpressionMixin, SetupMixin):
         TypeError
             An argument is unknown; the message names the nearest known one.
         ValueError
-            An argument is out of range, or fewer than two cells have counts.
+            An argument is out of range, nothing would use it, or fewer than two cells have counts.
         FileExistsError
-            There is a checkpoint in `checkpoint_dir` and `resume` is not set.
+            There is a checkpoint in `checkpoint_dir`, and neither `resume` nor `overwrite` is set.
         CheckpointError
             The checkpoint is damaged, or of a training with other settings.
         NonFiniteLossError
@@ -386,9 +393,25 @@ class Model(ExpressionMixin, SetupMixin):
             named.setdefault("max_epochs", None)
         defaults = get_preset(self.preset, self.config.objective).train
         config = TrainConfig.from_dict({**defaults, **named, **overrides})
-        if resume and checkpoint_dir is None:
-            raise ValueError("resume=True needs the checkpoint_dir of the training to go on with.")
         files = datamodule or self._datamodule
+        about_checkpoints = {
+            name: value
+            for name, value, default in (
+                ("resume", resume, False),
+                ("overwrite", overwrite, False),
+                ("checkpoint_every", checkpoint_every, _CHECKPOINT_EVERY),
+            )
+            if checkpoint_dir is None and value != default
+        }
+        refuse_unused_training(
+            config,
+            defaults,
+            objective=self.config.objective,
+            has_files=files is not None,
+            num_workers=num_workers,
+            early_stopping=early_stopping,
+            checkpoints=about_checkpoints,
+        )
         if files is not None and "batch_size" not in named:
             config = replace(config, batch_size=files.batch_size or config.batch_size)
         memory = gpu_memory(accelerator, strategy)
@@ -411,10 +434,18 @@ class Model(ExpressionMixin, SetupMixin):
             data.split,
             self._n_epochs,
             devices=f"{devices} x {num_nodes}",
+            files=files,
         )
         checkpoints = None
         if checkpoint_dir is not None:
-            checkpoints = Checkpoints(checkpoint_dir, checkpoint_every, settings, resume=resume)
+            checkpoints = Checkpoints(
+                checkpoint_dir,
+                checkpoint_every,
+                settings,
+                resume=resume,
+                overwrite=overwrite,
+                names={"genes": self.vocabulary.tolist()},
+            )
         try:
             curves = fit(
                 self.module,
@@ -609,7 +640,7 @@ class Model(ExpressionMixin, SetupMixin):
         format: Literal["h5ad", "zarr"] = "h5ad",  # what users call it
         key_added: str = "X_scenc",
         batch_size: int | None = None,
-        layer: str | None = None,
+        layer: str | Mapping[str, str] | None = None,
         gene_ids: str | None = None,
         overwrite: bool = False,
         progress: bool = True,
@@ -625,7 +656,8 @@ class Model(ExpressionMixin, SetupMixin):
         files
             Paths or addresses of .h5ad files and zarr stores, or `scenc.data.CellFiles` of them.
         out
-            Folder for the written files, which are called as their sources are.
+            Folder for the written files, which are called as their sources are; those of one name
+            get the names of the folders by which they differ in front (``s1_sample.h5ad``).
         format
             What is written: ``"h5ad"`` or ``"zarr"``.
         key_added
@@ -633,7 +665,7 @@ class Model(ExpressionMixin, SetupMixin):
         batch_size
             Cells per batch; changes speed and memory only.
         layer, gene_ids
-            As in `scenc.data.CellFiles`, if paths are given.
+            As in `scenc.data.CellFiles`; not where these are given, which have their own.
         overwrite
             Whether files that are there may be replaced; otherwise it is an error.
         progress
@@ -653,6 +685,9 @@ class Model(ExpressionMixin, SetupMixin):
             Some files cannot be used; the message names everything that is wrong with any of them.
         FileExistsError
             A file that is to be written exists.
+        TypeError
+            `files` are no files: an AnnData, a `scenc.data.CellStore`; or `layer` or `gene_ids` is
+            given beside `scenc.data.CellFiles`.
 
         Examples
         --------
@@ -662,6 +697,8 @@ class Model(ExpressionMixin, SetupMixin):
         choose(format, ("h5ad", "zarr"), "format")
         choose(precision, PRECISIONS, "precision")
         if isinstance(files, CellFiles):
+            if layer is not None or gene_ids is not None:
+                raise TypeError("layer and gene_ids belong to the CellFiles that are given.")
             cells = copy(files)
         else:
             cells = CellFiles(

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from anndata import AnnData
+from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalJointObsField, MuDataCategoricalJointObsField
 from scvi.model.base import BaseModelClass
 
+from scenc.model._aligned_counts import require_data
 from scenc.model._fields import (
     CountsField,
     GroupsField,
@@ -17,9 +20,6 @@ from scenc.model._fields import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from anndata import AnnData
-    from mudata import MuData
 
 
 class SetupMixin(BaseModelClass):
@@ -65,12 +65,15 @@ class SetupMixin(BaseModelClass):
             empty or not unique; there are no cells; `adata` is a view.
         KeyError
             The layer or a column is missing.
+        TypeError
+            `adata` is no AnnData.
 
         Examples
         --------
         >>> adata = scenc.datasets.pbmc68k()
         >>> scenc.Model.setup_anndata(adata, labels_key="cell_type")
         """
+        require_data(adata, "setup_anndata", AnnData)
         setup_args = cls._get_setup_method_args(**locals())
         _require_feature_types(adata, feature_types, "adata")
         fields = [
@@ -124,6 +127,7 @@ class SetupMixin(BaseModelClass):
         --------
         >>> scenc.Model.setup_mudata(mdata, modalities={"rna_layer": "rna", "batch_key": "rna"})
         """
+        require_data(mdata, "setup_mudata", MuData)
         modalities = dict(modalities or {"rna_layer": "rna"})
         setup_args = cls._get_setup_method_args(**locals())
         where = cls._create_modalities_attr_dict(modalities, setup_args)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from scenc._distributed import is_first
+from scenc._paths import path_name
 from scenc.data import (
     FileViews,
     Neighborhoods,
@@ -197,8 +198,12 @@ def training_identity(
     split: CellSplit,
     first_epoch: int,
     devices: str,
+    files: CellModule | None,
 ) -> dict[str, Any]:
-    """Return what two trainings must have in common if one is to go on where the other ended."""
+    """Return what two trainings must have in common if one is to go on where the other ended.
+
+    Files are known by their names without folders, so that all may be moved together.
+    """
     settings = {**asdict(model), **asdict(config)}
     # The weights do not depend on it.
     del settings["checkpoint_blocks"]
@@ -212,6 +217,7 @@ def training_identity(
         "split_sizes": [len(rows) for rows in split],
         "first_epoch": first_epoch,
         "devices": devices,
+        "files": None if files is None else [path_name(path) for path in files.paths],
     }
 
 

@@ -31,11 +31,13 @@ from scenc.train._random import random_state, set_random_state
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lightning.pytorch import LightningModule, Trainer
 
 _NAME = "last.ckpt"
+# Settings that checkpoints of earlier versions lack.
+_LATER = {"files"}
 _SIGTERM_EXIT = 128 + signal.SIGTERM
 
 
@@ -59,13 +61,17 @@ class Checkpoints(Callback):
         Optimizer steps between checkpoints.
     settings
         Plain values that determine the training; a checkpoint made under others is refused.
+    names
+        Lists of names of which `settings` hold a hash, such as of genes: kept to say what differs.
     resume
         Whether to go on from the folder's checkpoint if it has one.
+    overwrite
+        Whether a checkpoint that is not gone on from is removed, once the new training has begun.
 
     Raises
     ------
     FileExistsError
-        The folder has a checkpoint and is not to be gone on from.
+        The folder has a checkpoint, which is neither to be gone on from nor to be removed.
     CheckpointError
         Its checkpoint cannot be used; the message says why.
     """
@@ -77,23 +83,26 @@ class Checkpoints(Callback):
         settings: Mapping[str, Any],
         *,
         resume: bool = False,
+        overwrite: bool = False,
+        names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         if every < 1:
             raise ValueError(f"checkpoint_every must be at least 1, got {every}.")
         self.path = Path(folder) / _NAME
         self._every = every
         self._settings = dict(settings)
+        self._names = {name: list(values) for name, values in (names or {}).items()}
         self._seen_step = self._saved_at = 0
         self._due = self._leaving = False
         self._train: Any = None
         self._trainer: Trainer | None = None
         self._handler: Any = None
         self._random: dict[str, Any] | None = None
-        self.found = self.path.is_file()
+        self.found = self.path.is_file() and (resume or not overwrite)
         if self.found and not resume:
             raise FileExistsError(
-                f"{self.path} is of an earlier training: pass resume=True to go on with it, or "
-                "name another checkpoint_dir."
+                f"{self.path} is of an earlier training: pass resume=True to go on with it, "
+                "overwrite=True to replace it, or name another checkpoint_dir."
             )
         if self.found:
             self._start = self._check(read_checkpoint(self.path))
@@ -112,6 +121,9 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the random states, and listen for SIGTERM."""
         self._trainer = trainer
+        if trainer.is_global_zero and not self.found:
+            # Of a training that this one replaces: nobody is to go on from it by mistake.
+            self.path.unlink(missing_ok=True)
         self._seen_step = self._saved_at = trainer.global_step
         if self._random is not None:
             device = trainer.strategy.root_device
@@ -151,7 +163,7 @@ class Checkpoints(Callback):
         if world_size() > 1:
             every = every * world_size()
             dist.all_gather_object(every, own)
-        return {"random": every, "settings": self._settings}
+        return {"random": every, "settings": self._settings, "names": self._names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the random states until training starts."""
@@ -194,15 +206,16 @@ class Checkpoints(Callback):
         try:
             kept = checkpoint["callbacks"]["Checkpoints"]
             found, start = kept["settings"], _loader_state(checkpoint)
-            names = sorted({*found, *self._settings})
+            names = sorted({*found, *self._settings} - _LATER.difference(found), key=_by_weight)
         except (KeyError, TypeError, ValueError):
             raise CheckpointError(f"{self.path} is no checkpoint of scenc.") from None
         for name in names:
-            if found.get(name) != self._settings.get(name):
+            before, now = found.get(name), self._settings.get(name)
+            if before != now:
+                lists = (kept.get("names", {}).get(name, before), self._names.get(name, now))
                 raise CheckpointError(
-                    f"{self.path} is of another training: its {name} is {found.get(name)!r}, now "
-                    f"it is {self._settings.get(name)!r}. Go on with the same settings, or name "
-                    "another checkpoint_dir."
+                    f"{self.path} is of another training: {_difference(name, *lists)}. Go on with "
+                    "the same, or name another checkpoint_dir."
                 )
         return start
 
@@ -230,6 +243,31 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} is no checkpoint of scenc.")
     return checkpoint
+
+
+def _by_weight(name: str) -> tuple[bool, str]:
+    """Put files first: where they differ, so may all that follows from them."""
+    return name != "files", name
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    """Say in words how a setting of a training differs from that of the checkpoint."""
+    if not isinstance(before, list) or not isinstance(now, list) or name == "split_sizes":
+        return f"its {name} is {before!r}, now it is {now!r}"
+    new = [value for value in now if value not in set(before)]
+    gone = [value for value in before if value not in set(now)]
+    if not new and not gone:
+        return f"its {name} are the same, but came in another order ({_first(before)})"
+    parts = [
+        f"{len(values):,} {what} ({_first(values)})"
+        for values, what in ((new, "are new"), (gone, "are missing now"))
+        if values
+    ]
+    return f"of its {name}, {' and '.join(parts)}"
+
+
+def _first(values: list[Any]) -> str:
+    return ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
 
 
 def _random_state_of(

@@ -166,6 +166,23 @@ def test_layers_may_differ_by_file(tmp_path, write_cells):
     np.testing.assert_array_equal(found, np.concatenate([one, two]))
 
 
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_a_layer_of_no_file_is_refused(tmp_path, write_cells, kind):
+    path = tmp_path / "a.h5ad"
+    write_cells(path, place="counts")
+    cells = CellFiles([path], layer={kind(path): "counts"}, **QUIET)
+    assert cells.report.files[0].counts == "layers/counts (csr)"
+    with pytest.raises(ValueError, match=r"layer names '.*b.h5ad', which is none of the files"):
+        CellFiles([path], layer={kind(tmp_path / "b.h5ad"): "counts"}, **QUIET)
+
+
+def test_what_are_no_files_is_named(adata, cells):
+    for wrong in (adata, [adata], adata.obs, cells, 3, [None]):
+        what = type(wrong[0] if isinstance(wrong, list) else wrong).__name__
+        with pytest.raises(TypeError, match=f"files must be paths or addresses .* got {what}"):
+            CellFiles(wrong, **QUIET)
+
+
 def test_addresses_are_read_as_files_are(tmp_path, write_cells):
     import fsspec
 

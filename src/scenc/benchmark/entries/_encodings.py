@@ -6,7 +6,7 @@ import inspect
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from scenc._arguments import choose, refuse_unknown
+from scenc._arguments import applicable, choose, refuse_unknown
 from scenc.results import EXPRESSION_ENCODERS, GENE_ENCODERS
 
 if TYPE_CHECKING:
@@ -95,7 +95,12 @@ class Encoding:
         TypeError, ValueError
             An argument is unknown or out of range; the message names it.
         """
-        from scenc.model import Model, get_preset
+        from scenc.model import (
+            Model,
+            get_preset,
+            refuse_unused_settings,
+            refuse_unused_training,
+        )
         from scenc.nn import ModelConfig
         from scenc.train import TrainConfig
 
@@ -105,13 +110,24 @@ class Encoding:
             "expression_encoder": self.expression_encoder,
             "seed": seed,
         }
-        model = asdict(ModelConfig.from_dict({**preset.model, **self.model, **fixed}))
+        model = ModelConfig.from_dict({**preset.model, **self.model, **fixed})
+        refuse_unused_settings(model, {**preset.model, "seed": seed})
         names = [field.name for field in fields(TrainConfig)]
         refuse_unknown(self.training, [*names, *_trainer_names(Model)], "training argument")
         known = {name: value for name, value in self.training.items() if name in names}
-        config = asdict(TrainConfig.from_dict({**preset.train, **known}))
+        config = TrainConfig.from_dict({**preset.train, **known})
         trainer = {name: value for name, value in self.training.items() if name not in names}
-        return {"model": model, "training": {**config, **trainer}, "preset": self.preset}
+        refuse_unused_training(
+            config,
+            preset.train,
+            objective=self.objective,
+            early_stopping=trainer.get("early_stopping", True),
+        )
+        return {
+            "model": asdict(model),
+            "training": {**asdict(config), **trainer},
+            "preset": self.preset,
+        }
 
 
 def grid(
@@ -139,7 +155,8 @@ def grid(
         hide, and raw and soft encodings show. The controls show it but still bin: they separate
         what binning loses in resolution from what it loses by hiding the library size.
     model, training, objective
-        Settings that all share; see `Encoding`.
+        Settings that all share; see `Encoding`. Those of one encoder, such as ``n_bins``, go to the
+        encodings that have it.
 
     Raises
     ------
@@ -154,7 +171,14 @@ def grid(
 'learned + hard (global edges)', 'learned + log (of x~)']
     """
     encodings = [
-        Encoding(genes, expression, preset, dict(model or {}), dict(training or {}), objective)
+        Encoding(
+            genes,
+            expression,
+            preset,
+            applicable(model or {}, genes, expression),
+            dict(training or {}),
+            objective,
+        )
         for genes in gene_encoders
         for expression in expression_encoders
     ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from scenc._arguments import refuse_unknown
+from scenc._paths import is_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -23,9 +25,10 @@ class TrainingSet:
     Attributes
     ----------
     data
-        An AnnData, an ``.h5ad`` file, or several of either. Several are joined: their genes are
-        brought onto one nomenclature (`scenc.genes.harmonize`), and the model learns the union;
-        a gene that a file lacks counts as not expressed there.
+        An AnnData, a file of cells (``.h5ad``, zarr, 10x ``.h5``, a Cell Ranger folder), or several
+        of either. Several are joined: their genes are brought onto one nomenclature
+        (`scenc.genes.harmonize`), and the model learns the union; a gene that a file lacks counts
+        as not expressed there.
     layer
         Layer that holds raw counts; ``None``: X. ``"raw"``: ``adata.raw``, where there is one and
         no layer of that name, else X (the rule of CELLxGENE's files).
@@ -62,7 +65,7 @@ class EvaluationSet:
     Attributes
     ----------
     data
-        An AnnData or an ``.h5ad`` file.
+        An AnnData or a file of cells, as in `TrainingSet`.
     label_key
         Column of obs with cell types.
     batch_key
@@ -110,3 +113,9 @@ def source_name(source: AnnDataOrPath, position: int = 0) -> str:
     if isinstance(source, str | PathLike):
         return str(source).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     return f"AnnData {position + 1}"
+
+
+def missing_files(sources: Iterable[AnnDataOrPath]) -> list[Path]:
+    """Return the files that are not there; addresses are not looked up."""
+    named = [source for source in sources if isinstance(source, str | PathLike)]
+    return [Path(path) for path in named if not is_address(path) and not Path(path).exists()]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scenc._arguments import refuse_unknown
+from scenc._paths import is_address
 from scenc.benchmark.entries._encodings import Encoding, grid
-from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet
+from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet, missing_files
 
 if TYPE_CHECKING:
     import os
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 SHIPPED = ("small", "paper")
 
-_TOP = ("title", "data_dir", "train", "evaluate", "encodings", "protein_embeddings", "baselines",
-        "seeds", "metrics", "k", "threads")  # fmt: skip
+_TOP = ("title", "source", "data_dir", "train", "evaluate", "encodings", "protein_embeddings",
+        "baselines", "seeds", "metrics", "k", "threads")  # fmt: skip
 _GRID = ("preset", "objective", "gene_encoders", "expression_encoders", "controls", "model",
          "training")  # fmt: skip
 
@@ -58,6 +59,21 @@ class Config:
                 arguments[name] = values[name]
         return arguments
 
+    @property
+    def missing_files(self) -> list[Path]:
+        """Files that it names and that are not there."""
+        train = self._train(self.values.get("train"))
+        sets = [self._evaluation(given).data for given in self.values["evaluate"].values()]
+        proteins = self.values.get("protein_embeddings")
+        vectors = [] if proteins is None else [self._file(proteins["file"])]
+        return missing_files([*(train.sources if train else ()), *sets, *vectors])
+
+    def describe_missing(self, missing: list[Path]) -> str:
+        """Say how many files are missing, which is the first, and where they come from."""
+        count = "1 file is" if len(missing) == 1 else f"{len(missing)} files are"
+        source = self.values.get("source") or ""
+        return f"{count} not there, the first: {missing[0]}. {source}".strip()
+
     def _train(self, given: dict[str, Any] | None) -> TrainingSet | None:
         if given is None:
             return None
@@ -75,7 +91,9 @@ class Config:
         arguments = {name: value for name, value in given.items() if name != "others"}
         return [*grid(**arguments), *(Encoding(**one) for one in others)]
 
-    def _file(self, name: str) -> Path:
+    def _file(self, name: str) -> Path | str:
+        if is_address(name):
+            return name
         return self.data_dir / Path(name).expanduser()
 
 
@@ -171,6 +189,8 @@ def _check(values: dict[str, Any]) -> None:
     if (proteins := values.get("protein_embeddings")) is not None:
         _keys(proteins, ["file", "label"], "protein_embeddings")
         _text(_needed(proteins, "file", "protein_embeddings"), "protein_embeddings.file")
+    if values.get("source") is not None and not isinstance(values["source"], str):
+        raise ValueError(f"source must be a text, got {_shown(values['source'])}.")
     for name in ("seeds", "baselines", "metrics"):
         if values.get(name) is not None:
             _texts(values[name], name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +14,10 @@ import scipy.sparse as sp
 from scenc._arguments import choose
 from scenc.benchmark.entries._fingerprint import counts_fingerprint, digest, groups_fingerprint
 from scenc.benchmark.entries._sets import source_name
-from scenc.io import read_groups
+from scenc.io import read_anndata, read_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -45,6 +44,8 @@ class Prepared:
         Their numbers; ``n_cells`` and ``n_genes`` are None where the file is not there yet.
     genes_per_cell
         Number of expressed genes of each cell, shape ``(n_cells,)``.
+    genes
+        Their names, shape ``(n_genes,)``.
     """
 
     counts: str
@@ -54,6 +55,7 @@ class Prepared:
     n_batches: int
     n_labels: int
     genes_per_cell: NDArray[np.int64]
+    genes: pd.Index[str]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -102,13 +104,38 @@ def prepare_training(given: TrainingSet, keep: Keep) -> Prepared:
 
 def not_there(n_cells: int | None) -> Prepared:
     """Stand in for data that are not there yet, where only estimates are asked for."""
-    return Prepared("", "", n_cells, None, 0, 0, np.zeros(0, np.int64))
+    return Prepared("", "", n_cells, None, 0, 0, np.zeros(0, np.int64), pd.Index([], dtype=str))
 
 
-def missing_files(sources: Iterable[AnnDataOrPath]) -> list[Path]:
-    """Return the files that are not there."""
-    paths = [Path(source) for source in sources if isinstance(source, str | PathLike)]
-    return [path for path in paths if not path.is_file()]
+def require_shared_genes(training: Prepared, evaluation: Mapping[str, Prepared]) -> None:
+    """Refuse evaluation sets whose genes a model of the training data could not know.
+
+    Parameters
+    ----------
+    training, evaluation
+        The data; those that are not there yet are passed over.
+
+    Raises
+    ------
+    ValueError
+        Naming each set that shares too few genes, and how many it shares.
+    """
+    from scenc.data.counts import describe_low_coverage
+    from scenc.genes import match
+
+    if not len(training.genes):
+        return
+    reasons = {
+        name: describe_low_coverage(match(given.genes, training.genes))
+        for name, given in evaluation.items()
+        if len(given.genes)
+    }
+    wrong = [f"{name!r}: {reason}" for name, reason in reasons.items() if reason is not None]
+    if wrong:
+        raise ValueError(
+            "Evaluation sets share too few genes with the training data, whose genes are the "
+            f"vocabulary (another species, or another kind of names?): {'; '.join(wrong)}."
+        )
 
 
 def _kept(adata: AnnData, keep: Keep) -> Prepared:
@@ -120,7 +147,7 @@ def _kept(adata: AnnData, keep: Keep) -> Prepared:
     }
     return Prepared(
         counts, content, adata.n_obs, adata.n_vars, n_groups[BATCH], n_groups[LABEL],
-        np.diff(adata.X.indptr).astype(np.int64),
+        np.diff(adata.X.indptr).astype(np.int64), adata.var_names.astype(str),
     )  # fmt: skip
 
 
@@ -160,17 +187,16 @@ def _open(source: AnnDataOrPath, where: str) -> AnnData:
     if not isinstance(source, str | PathLike):
         if not isinstance(source, anndata.AnnData):
             raise TypeError(
-                f"{where} is a {type(source).__name__}; give an AnnData or the path of an .h5ad "
-                "file."
+                f"{where} is a {type(source).__name__}; give an AnnData or the path of a file of "
+                "cells."
             )
         return source.to_memory() if source.isbacked else source
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"{where}: there is no file {path}.")
     try:
-        return anndata.read_h5ad(path)
+        return read_anndata(source)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{where}: {error}") from error
     except Exception as error:
-        raise ValueError(f"{where}: {path} cannot be read as an .h5ad file: {error}") from error
+        raise ValueError(f"{where}: it cannot be read: {error}") from error
 
 
 def _with_raw(adata: AnnData) -> AnnData:

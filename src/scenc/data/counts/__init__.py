@@ -16,7 +16,7 @@ from scenc.data.counts._groups import (
     pool_small_batches,
 )
 from scenc.data.counts._recover import recover_counts
-from scenc.data.counts._rows import CountRows, Csr, open_rows
+from scenc.data.counts._rows import CountRows, Csr, as_csr, open_rows
 
 __all__ = [
     "LEAST_SHARED",
@@ -24,6 +24,7 @@ __all__ = [
     "CountRows",
     "Csr",
     "Problems",
+    "as_csr",
     "check_counts",
     "check_names",
     "check_values",

@@ -76,7 +76,7 @@ class _DenseRows(CountRows):
         self.shape = matrix.shape
 
     def select(self, rows: NDArray[np.int64]) -> tuple[Csr, NDArray[np.int64]]:
-        return sp.csr_array(self._matrix[rows]), np.arange(len(rows))
+        return as_csr(self._matrix[rows]), np.arange(len(rows))
 
 
 class _BackedRows(CountRows):
@@ -90,7 +90,12 @@ class _BackedRows(CountRows):
         unique, positions = np.unique(rows, return_inverse=True)
         contiguous = len(unique) > 0 and unique[-1] - unique[0] + 1 == len(unique)
         wanted = slice(unique[0], unique[-1] + 1) if contiguous else unique
-        return _canonical(sp.csr_array(self._matrix[wanted])), positions
+        return _canonical(as_csr(self._matrix[wanted])), positions
+
+
+def as_csr(rows: Any) -> Csr:
+    """Return rows as CSR; half precision, which scipy does not know, becomes single."""
+    return sp.csr_array(rows.astype(np.float32) if rows.dtype == np.float16 else rows)
 
 
 def open_rows(matrix: Any, where: str = "X") -> CountRows:

@@ -18,7 +18,7 @@ from scenc.data.loading import (
     TRAIN,
     CellModule,
     file_weights,
-    layer_of,
+    layers_of,
     lists,
     paths,
     require_sizes,
@@ -170,7 +170,7 @@ class CellFiles(CellModule):
         self._scanned = [
             scan_file(
                 path,
-                layer_of(layer, path),
+                of_file,
                 gene_ids,
                 keys,
                 lists(only),
@@ -178,7 +178,11 @@ class CellFiles(CellModule):
                 batch_key=batch_key,
                 feature_types=feature_types,
             )
-            for path in tqdm(self.paths, "looking into files", unit="file", disable=not progress)
+            for path, of_file in zip(
+                tqdm(self.paths, "looking into files", unit="file", disable=not progress),
+                layers_of(layer, self.paths),
+                strict=True,
+            )
         ]
         self._n_cells = np.array([file.n_cells for file in self._scanned])
         vocabulary = self._choose_vocabulary(genes)

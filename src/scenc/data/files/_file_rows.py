@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import scipy.sparse as sp
 
-from scenc.data.counts import CountRows
+from scenc.data.counts import CountRows, as_csr
 from scenc.io import open_file
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class FileRows(CountRows):
         self._open()
         try:
             if self._indptr is None:
-                block = sp.csr_array(self._node[start:stop])
+                block = as_csr(self._node[start:stop])
                 return block.indptr.astype(np.int64), block.indices, block.data.astype(np.float32)
             indptr = self._indptr[start : stop + 1]
             first, last = int(indptr[0]), int(indptr[-1])

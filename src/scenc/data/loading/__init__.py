@@ -2,7 +2,7 @@
 
 from scenc.data.loading._arguments import (
     file_weights,
-    layer_of,
+    layers_of,
     lists,
     paths,
     require_sizes,
@@ -35,7 +35,7 @@ __all__ = [
     "TRAIN",
     "TokenDataset",
     "file_weights",
-    "layer_of",
+    "layers_of",
     "lists",
     "paths",
     "require_sizes",

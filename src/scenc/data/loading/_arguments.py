@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from scenc._arguments import choose
 from scenc._distributed import local_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,9 +24,20 @@ def paths(files: Iterable[str | os.PathLike[str]]) -> list[str]:
     ------
     ValueError
         There are none, or one stands twice.
+    TypeError
+        They are no paths.
     """
-    given = [files] if isinstance(files, str | os.PathLike) else list(files)
-    names = [os.fspath(path) for path in given]
+    # Iterating over a table would give the names of its columns.
+    several = isinstance(files, Iterable) and not hasattr(files, "columns")
+    given: list[Any] = [files] if isinstance(files, str | os.PathLike) or not several else [*files]
+    names = []
+    for path in given:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                f"files must be paths or addresses of files of cells, got {type(path).__name__}. "
+                "(Data in memory: scenc.Model.setup_anndata(adata), then scenc.Model(adata).)"
+            )
+        names.append(os.fspath(path))
     if not names:
         raise ValueError("files is empty: name at least one .h5ad file or zarr store.")
     twice = {name for name in names if names.count(name) > 1}
@@ -34,9 +46,22 @@ def paths(files: Iterable[str | os.PathLike[str]]) -> list[str]:
     return names
 
 
-def layer_of(layer: str | Mapping[str, str] | None, path: str) -> str | None:
-    """Return the layer of one file."""
-    return layer if layer is None or isinstance(layer, str) else layer.get(path)
+def layers_of(layer: str | Mapping[str, str] | None, files: Sequence[str]) -> list[str | None]:
+    """Return the layer of each file.
+
+    Raises
+    ------
+    ValueError
+        A layer is named for a file that is none of them.
+    """
+    if layer is None or isinstance(layer, str):
+        return [layer] * len(files)
+    named = {os.fspath(path): of_file for path, of_file in layer.items()}
+    if strange := named.keys() - set(files):
+        raise ValueError(
+            f"layer names {min(strange)!r}, which is none of the files (like {files[0]!r})."
+        )
+    return [named.get(path) for path in files]
 
 
 def lists(only: Mapping[str, Any] | None) -> dict[str, list[Any]]:

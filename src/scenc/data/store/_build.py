@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from tqdm.auto import tqdm
 
+from scenc._paths import STORE_CARD, require_free_store
 from scenc.data.files import CellFiles
 from scenc.data.loading import SPLITS, FileOrder, ShuffledOrder
 from scenc.data.store._annbatch import annbatch, quiet
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from scenc.data.loading import LoadRequest, ReadOrder, Split
 
 FORMAT, VERSION = "scenc-store", 1
-CARD = "scenc.json"
+CARD = STORE_CARD
 # By these attributes annbatch recognises its collections.
 COLLECTION = {"encoding-type": "annbatch-preshuffled", "encoding-version": "0.1.0"}
 # Columns of obs that say where a cell is from.
@@ -88,7 +89,8 @@ def build_store(
     annbatch, https://annbatch.readthedocs.io.
     """
     annbatch()
-    path = _require_free(Path(out), overwrite)
+    path = Path(out)
+    require_free_store(path, overwrite)
     if dataset_size < 1 or cells_per_chunk < 1 or cells_per_shard < cells_per_chunk:
         raise ValueError("dataset_size and cells_per_chunk must be at least 1, a shard a chunk.")
     if not isinstance(cells, CellFiles):
@@ -188,13 +190,3 @@ class _Writer:
         )[rows]
         matrix.sort_indices()
         return AnnData(matrix, obs, pd.DataFrame(index=self._cells.vocabulary))
-
-
-def _require_free(path: Path, overwrite: bool) -> Path:
-    if path.suffix != ".zarr":
-        raise ValueError(f"{path}: a store ends in .zarr.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; pass overwrite=True to replace the store there.")
-    if path.exists() and not (path / CARD).is_file():
-        raise FileExistsError(f"{path} exists and is no store of scenc: it is not replaced.")
-    return path
