@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scvi import REGISTRY_KEYS
 
+from scenc.io import group_names
 from scenc.model._aligned_counts import streamed_batches
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def registered_covariates(manager: AnnDataManager) -> Covariates:
         columns |= {str(name): frame[name].to_numpy() for name in frame.columns}
         state = manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY)
         mappings |= {str(name): values for name, values in state["mappings"].items()}
-    categories = {name: [str(value) for value in values] for name, values in mappings.items()}
+    categories = {name: group_names(values).tolist() for name, values in mappings.items()}
     return Covariates(categories, np.stack(list(columns.values()), axis=1).astype(np.int64))
 
 
@@ -77,7 +78,7 @@ def streamed_covariates(files: CellModule) -> Covariates:
     """Return the batches of many files' cells."""
     names = ["0"]
     if files.batch_key is not None:
-        names = [str(name) for name in files.column(files.batch_key).categories]
+        names = group_names(files.column(files.batch_key).categories).tolist()
     return Covariates({BATCH: names}, streamed_batches(files)[:, None])
 
 
@@ -93,14 +94,10 @@ def query_covariates(
     places = setup_args.get("modalities") or {}
     codes = np.full((data.n_obs, len(known)), -1, np.int64)
     for place, (name, key) in enumerate(keys.items()):
-        where = places.get("batch_key" if name == BATCH else "categorical_covariate_keys")
-        obs = (
-            data.obs
-            if where is None or where not in getattr(data, "mod", {})
-            else data.mod[where].obs
-        )
+        modality = places.get("batch_key" if name == BATCH else "categorical_covariate_keys")
+        obs = data.obs if modality is None else data[modality].obs
         if key is None and len(known[name]) == 1:
             codes[:, place] = 0
         elif key in obs:
-            codes[:, place] = pd.Index(known[name]).get_indexer(obs[key].astype(str))
+            codes[:, place] = pd.Index(known[name]).get_indexer(pd.Index(group_names(obs[key])))
     return codes

@@ -118,10 +118,11 @@ class Model(ExpressionMixin, SetupMixin):
         them, a DataFrame with genes as index, or an array with one row per gene of `adata` (NaN
         where a gene has none).
     objective
-        ``"contrastive"``: views of a cell and of its neighbours in other batches are embedded
-        alike, beside the prediction of masked expression (`scenc.train.ContrastivePlan`).
-        ``"masked"``: the paper's masked expression alone. ``None``: contrastive for ``"small"`` and
-        ``"base"``, masked for ``"paper"``.
+        ``"generative"``: the counts of a cell, and of its neighbours in other batches, are decoded
+        from its embedding (`scenc.train.GenerativePlan`). ``"contrastive"``: views of a cell and of
+        its neighbours are embedded alike, beside the prediction of masked expression
+        (`scenc.train.ContrastivePlan`). ``"masked"``: the paper's masked expression alone.
+        ``None``: generative for ``"small"`` and ``"base"``, masked for ``"paper"``.
     datamodule
         Cells of many files (`scenc.data.CellFiles`, `scenc.data.CellStore`) instead of `adata`.
     **overrides

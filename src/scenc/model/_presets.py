@@ -79,7 +79,6 @@ _ENTRIES = {
             "anchor_weight": 0.0,
             "masked_weight": 0.0,
             "contrast_weight": 0.3,
-            "kl_weight": 2.0,
         },
         objective="generative",
     ),
@@ -145,7 +144,6 @@ _ENTRIES = {
             "anchor_weight": 0.0,
             "masked_weight": 0.0,
             "contrast_weight": 0.3,
-            "kl_weight": 2.0,
         },
         objective="generative",
     ),
@@ -239,12 +237,11 @@ _ENTRIES = {
             "anchor_weight": 0.0,
             "masked_weight": 0.0,
             "contrast_weight": 0.3,
-            "kl_weight": 2.0,
         },
         objective="generative",
     ),
 }
-_DEFAULT_OBJECTIVES = {"small": "contrastive", "base": "contrastive", "paper": "masked"}
+_DEFAULT_OBJECTIVES = {"small": "generative", "base": "generative", "paper": "masked"}
 
 # Each preset's sizes and settings for the masked objective, and its default objective.
 PRESETS = {
@@ -286,7 +283,6 @@ OBJECTIVES = {
             "anchor_weight": 0.0,
             "masked_weight": 0.0,
             "contrast_weight": 0.3,
-            "kl_weight": 2.0,
         },
         objective="generative",
     ),
