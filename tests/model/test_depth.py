@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -40,9 +39,8 @@ def test_genes_with_few_counts_may_be_missing(model, make_adata):
     rare = adata.var_names[np.argsort(np.asarray(adata.X.sum(axis=0)).ravel())]
     n_rare = int((np.cumsum([share_of(adata, [gene]) for gene in rare]) < 0.1).sum())
     assert n_rare > 5
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.get_latent_representation(adata[:, rare[n_rare:]].copy(), key_added=None)
+    # Warnings are errors here.
+    model.get_latent_representation(adata[:, rare[n_rare:]].copy(), key_added=None)
     with pytest.warns(UserWarning, match=rf"lacks {n_rare + 1} of 60 genes"):
         model.get_latent_representation(adata[:, rare[n_rare + 1 :]].copy(), key_added=None)
 
@@ -54,7 +52,7 @@ def test_files_are_warned_about_by_name(model, make_adata, tmp_path):
     files = [tmp_path / "all.h5ad", tmp_path / "cut.h5ad"]
     with pytest.warns(UserWarning, match=r"cut.h5ad lacks 30 of 60 genes") as warned:
         model.embed_files(files, tmp_path / "out", progress=False)
-    assert len(warned) == 1
+    assert sum(" lacks " in str(warning.message) for warning in warned) == 1
 
 
 def test_shares_are_kept_with_a_model(model, make_adata, tmp_path):
