@@ -301,7 +301,7 @@ def test_resuming_checks_its_arguments(cells, tmp_path):
         other.train(**TRAINING, checkpoint_dir=tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("objective", ["masked", "contrastive"])
+@pytest.mark.parametrize("objective", ["masked", "contrastive", "generative"])
 def test_resumed_training_of_an_anndata_ends_the_same(adata, tmp_path, objective):
     Model.setup_anndata(adata, batch_key="batch")
     whole, broken, resumed = (

@@ -56,7 +56,8 @@ CASES = ("masked", "masked files", "pairs", "pairs of files", "pairs unmasked", 
 
 
 @pytest.mark.parametrize(
-    "case", [*CASES, "masked dropout", "masked files resumed", "pairs resumed"]
+    "case",
+    [*CASES, "masked dropout", "pairs decoded", "masked files resumed", "pairs resumed"],
 )
 def test_both_processes_end_with_the_same(folder, case):
     first, second = (of_rank(folder, case, rank) for rank in range(2))
@@ -75,7 +76,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder, alone, case):
         np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=5e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("case", ["masked files", "pairs", "masked dropout"])
+@pytest.mark.parametrize("case", ["masked files", "pairs", "masked dropout", "pairs decoded"])
 def test_a_training_left_at_one_process_sigterm_goes_on_to_the_bit(folder, case):
     whole, resumed = of_rank(folder, case, 0), of_rank(folder, f"{case} resumed", 0)
     for name, values in whole.items():

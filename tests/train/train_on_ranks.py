@@ -44,9 +44,12 @@ CASES = {
     "pairs unmasked": (PAIRS, {**VIEWS, "masked_weight": 0.0, "accumulate_grad_batches": 2}),
     "pairs stopped": (PAIRS, {**VIEWS, "max_epochs": 9, "lr": 0.0, "patience": 2}),
 }
-# Each process draws its own dropout: alone there is no equal.
-DROPOUT = {"masked dropout": ({**MASKED, "dropout": 0.2}, {})}
-INTERRUPTED = ("masked files", "pairs", "masked dropout")
+# Each process draws its own dropout and its own z: alone there is no equal.
+DRAWN = {
+    "masked dropout": ({**MASKED, "dropout": 0.2}, {}),
+    "pairs decoded": ({**PAIRS, "objective": "generative", "decoder_hidden": 16}, VIEWS),
+}
+INTERRUPTED = ("masked files", "pairs", "masked dropout", "pairs decoded")
 
 
 class Inspect(Callback):
@@ -67,7 +70,7 @@ class Terminate(Callback):
 
 def make(folder, case):
     """Make the model of a case."""
-    settings = (CASES | DROPOUT)[case][0]
+    settings = (CASES | DRAWN)[case][0]
     if case.endswith("files"):
         paths = (
             [folder / "masked.h5ad"] if case.startswith("masked") else folder.glob("pairs*.h5ad")
@@ -85,7 +88,7 @@ def make(folder, case):
 def train(model, case, n_processes, **options):
     """Train a model; two processes halve the batch."""
     size = BATCH_SIZE * 2 // n_processes
-    model.train(**{**TRAINING, **(CASES | DROPOUT)[case][1], "batch_size": size, **options})
+    model.train(**{**TRAINING, **(CASES | DRAWN)[case][1], "batch_size": size, **options})
     return model
 
 
@@ -115,7 +118,7 @@ def main(folder):
     warnings.filterwarnings("ignore", "The `srun` command is available")
     both = {"devices": 2, "strategy": "ddp"}
     found = {}
-    for case in CASES | DROPOUT:
+    for case in CASES | DRAWN:
         found[case] = train(make(folder, case), case, 2, **both)
     for case in INTERRUPTED:
         found[f"{case} resumed"] = left_and_resumed(folder, case, **both)

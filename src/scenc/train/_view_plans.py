@@ -154,8 +154,12 @@ class GenerativePlan(ViewPlan):
     def __init__(self, network: CellTransformer, config: TrainConfig) -> None:
         super().__init__(network, config)
         # DDP waits for a gradient of every weight that wants one.
-        network.mask_token.requires_grad_(config.masked_weight > 0)
-        network.decoder.requires_grad_(config.masked_weight > 0)
+        masked = config.masked_weight > 0
+        network.mask_token.requires_grad_(masked)
+        network.decoder.requires_grad_(masked)
+        # Pooling by expression is of hidden states that are not normalised.
+        by_expression = network.config.pooling == "expression"
+        network.transformer.final_norm.requires_grad_(masked or not by_expression)
 
     def _terms(self, batch: ViewBatch) -> torch.Tensor:
         config = self.config

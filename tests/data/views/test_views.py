@@ -5,7 +5,16 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from scenc.data import UNKNOWN, Neighborhoods, Tokenizer, ViewDataset, open_rows, thin
+from scenc.data import (
+    COUNTED,
+    UNKNOWN,
+    CellCounts,
+    Neighborhoods,
+    Tokenizer,
+    ViewDataset,
+    open_rows,
+    thin,
+)
 from scenc.data.loading._samplers import Request
 
 N_CELLS, N_GENES = 40, 30
@@ -132,3 +141,65 @@ def test_a_batch_moves_whole(counts, known):
     assert moved.first.genes.is_meta
     assert moved.anchors.is_meta
     assert moved.n_cells == 4
+
+
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_matrix, np.asarray])
+def test_counts_to_decode_are_a_lookup_in_the_dense_matrix(counts, form):
+    rng = np.random.default_rng(2)
+    dense = counts.toarray()
+    dense[3] = 0
+    # The vocabulary in an order of its own, without some of the columns.
+    n_known = N_GENES - 8
+    gene_map = rng.permutation([*range(n_known), *[UNKNOWN] * 4, *[COUNTED] * 4])
+    asked = np.array([7, 3, 7, 20, 0])
+    covariates = rng.integers(0, 4, (len(asked), 2))
+    found = CellCounts.read(open_rows(form(dense)), asked, gene_map, covariates)
+    expected = np.zeros((len(asked), n_known))
+    expected[:, gene_map[gene_map >= 0]] = dense[asked][:, gene_map >= 0]
+    values = np.zeros_like(expected)
+    values[found.cell, found.gene] = found.value
+    np.testing.assert_array_equal(values, expected)
+    assert len(found.value) == np.count_nonzero(expected), "no count stands twice, none is zero"
+    filled = expected.sum(axis=1) > 0
+    np.testing.assert_allclose(found.library[filled], expected.sum(axis=1)[filled])
+    assert (found.library[~filled] > 0).all(), "it has a logarithm"
+    assert (found.library[~filled] < 0.01).all()
+    np.testing.assert_array_equal(found.covariates, covariates)
+
+
+def test_a_batch_has_the_whole_counts_of_both_cells_of_each_pair(counts, known):
+    covariates = np.stack([np.arange(N_CELLS) % 2, np.arange(N_CELLS)], axis=1)
+    data = dataset(counts, known, same_cell=0.0, covariates=covariates)
+    batch = data[Request(np.arange(10), 5)]
+    second = [
+        int(np.flatnonzero((known.anchors == anchor.numpy()).all(axis=1))[0])
+        for anchor in batch.anchors[1]
+    ]
+    rows = [*range(10), *second]
+    values = np.zeros((20, N_GENES))
+    values[batch.counts.cell, batch.counts.gene] = batch.counts.value
+    np.testing.assert_array_equal(values, counts.toarray()[rows])
+    np.testing.assert_array_equal(batch.counts.covariates, covariates[rows])
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_a_batch_moves_with_its_counts_if_it_has_any(counts, known, decoded):
+    covariates = np.zeros((N_CELLS, 1), np.int64) if decoded else None
+    batch = dataset(counts, known, covariates=covariates)[Request(np.arange(4), 0)]
+    same, moved = batch.to("cpu"), batch.to("meta")
+    if not decoded:
+        assert batch.counts is same.counts is moved.counts is None
+        return
+    assert all(part.is_meta for part in moved.counts)
+    for one, other in zip(batch.counts, same.counts, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_cells_without_neighbours_are_paired_with_themselves(counts):
+    alone = Neighborhoods.alone(np.arange(N_CELLS) % 3)
+    rows = np.array([5, 0, 39])
+    chances = np.random.default_rng(0).random((3, 2))
+    np.testing.assert_array_equal(alone.draw(rows, 0.0, chances), rows)
+    batch = dataset(counts, alone, same_cell=0.0)[Request(rows, 1)]
+    assert batch.anchors.shape == (2, 3, 0)
+    np.testing.assert_array_equal(batch.batches, np.tile(rows % 3, (2, 1)))
