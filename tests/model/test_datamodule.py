@@ -239,9 +239,10 @@ def test_counts_in_memory_are_those_of_an_anndata(make_cells, joined):
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.* lacks 15 of 60 genes")
 def test_the_default_objective_takes_files_into_memory(cells, joined, tmp_path, atlas):
     model = Model(datamodule=cells, n_top_genes=30, **SIZES)
-    assert model.config.objective == "contrastive"
+    assert model.config.objective == "generative"
     assert len(model.vocabulary) == 30
     model.is_trained = True
     start = model.get_latent_representation(joined, key_added=None)

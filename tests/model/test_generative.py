@@ -236,7 +236,7 @@ def test_draws_of_z(model):
     # Other draws of the same distribution.
     error = expected.std(axis=0) * np.sqrt(2 / 200)
     assert np.all(np.abs(mean - expected.mean(axis=0)) < 5 * error)
-    np.testing.assert_allclose(draws.std(axis=0), expected.std(axis=0), rtol=0.5)
+    np.testing.assert_allclose(draws.std(axis=0).mean(), expected.std(axis=0).mean(), rtol=0.2)
 
 
 def test_the_evidence_bound_is_its_formula(model):
@@ -345,7 +345,8 @@ def test_masked_genes_are_measured_only_if_they_were_trained(model, cells):
 
 def test_other_objectives_decode_no_counts(cells):
     Model.setup_anndata(cells, **KEYS)
-    model = Model(cells, **{**SIZES, "objective": "contrastive"})
+    sizes = {name: value for name, value in SIZES.items() if name != "decoder_hidden"}
+    model = Model(cells, **{**sizes, "objective": "contrastive"})
     model.is_trained = True
     for ask in (
         model.get_normalized_expression,

@@ -153,7 +153,7 @@ def test_counts_and_names_may_be_elsewhere(adata, make_model, train):
 def mdata(make_adata, make_counts):
     proteins = make_adata(sp.csr_matrix(make_counts(120, 5, seed=1)))
     proteins.var_names = [f"protein{i}" for i in range(5)]
-    return mudata.mudata.MuData({"gex": make_adata(), "adt": proteins})
+    return mudata.MuData({"gex": make_adata(), "adt": proteins})
 
 
 def test_mudata_without_the_modality_is_refused(mdata):

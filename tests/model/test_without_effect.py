@@ -28,6 +28,8 @@ OF_ALL = {"gene_encoder", "expression_encoder", "d_model", "n_layers", "n_heads"
           "dropout", "context", "target_sum", "norm", "activation", "expression_hidden",
           "protein_hidden", "init_std", "objective", "n_top_genes", "gene_init", "residual_init",
           "pooling", "seed"}  # fmt: skip
+OF_DECODER = {"likelihood": "zinb", "decoder_hidden": 7}
+OF_COUNTS = {"counts_weight": 2.0, "partner_share": 0.1, "kl_weight": 3.0}
 OF_CONTRAST = {"masked_weight": 2.0, "contrast_weight": 2.0, "anchor_weight": 1.0,
                "temperature": 0.1, "negatives": "all", "view_genes": 8, "view_depth": (0.1, 0.5),
                "n_neighbors": 3, "same_cell": 0.5}  # fmt: skip
@@ -49,9 +51,9 @@ OF_TRAININGS = {
 
 
 def test_every_setting_is_known_to_apply_or_not():
-    assert {field.name for field in fields(ModelConfig)} == OF_ALL | set(OF_ENCODERS)
+    assert {field.name for field in fields(ModelConfig)} == OF_ALL | {*OF_ENCODERS, *OF_DECODER}
     trainings = {field.name for field in fields(TrainConfig)}
-    assert trainings <= set(OF_CONTRAST) | set(OF_TRAININGS)
+    assert trainings <= {*OF_CONTRAST, *OF_COUNTS, *OF_TRAININGS}
 
 
 @pytest.mark.parametrize(("name", "case"), OF_ENCODERS.items())
@@ -69,9 +71,17 @@ def test_settings_of_other_encoders_are_refused(adata, name, case):
     assert 0 < sum(one[name] == value for one in settings) < len(settings)
 
 
-@pytest.mark.parametrize(("name", "value"), OF_CONTRAST.items())
-def test_settings_of_the_contrast_are_refused_without_it(trained, name, value):
-    with pytest.raises(ValueError, match=f"{name}=.* cannot apply: .* objective='contrastive'"):
+@pytest.mark.parametrize(("name", "value"), OF_DECODER.items())
+@pytest.mark.parametrize("objective", ["masked", "contrastive"])
+def test_settings_of_the_decoder_are_refused_without_it(adata, name, value, objective):
+    scenc.Model.setup_anndata(adata)
+    with pytest.raises(ValueError, match=f"{name}=.* cannot apply: .* {objective!r}"):
+        scenc.Model(adata, objective=objective, **TINY, **{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), {**OF_CONTRAST, **OF_COUNTS}.items())
+def test_settings_of_other_objectives_are_refused(trained, name, value):
+    with pytest.raises(ValueError, match=f"{name}=.* cannot apply: .* objective='generative'"):
         trained.train(**{name: value})
     with pytest.raises(ValueError, match=f"{name}=.* cannot apply"):
         Encoding(training={name: value}).settings(0)
@@ -90,7 +100,7 @@ def test_settings_that_nothing_uses_are_refused(trained, atlas, name, case):
 
 def test_masks_without_a_masked_term_are_refused(adata):
     scenc.Model.setup_anndata(adata)
-    model = scenc.Model(adata, **TINY)
+    model = scenc.Model(adata, objective="contrastive", **TINY)
     with pytest.raises(ValueError, match="mask_fraction=0.4 cannot apply: masked_weight=0"):
         model.train(mask_fraction=0.4, masked_weight=0.0)
 

@@ -12,12 +12,15 @@ from scenc.train import TrainConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CONTRASTIVE = ("masked_weight", "contrast_weight", "anchor_weight", "temperature", "negatives",
-                "view_genes", "view_depth", "n_neighbors", "same_cell")  # fmt: skip
+# Settings of views, and of counts that are decoded from them; of a network that decodes counts.
+_VIEWS = ("masked_weight", "contrast_weight", "anchor_weight", "temperature", "negatives",
+          "view_genes", "view_depth", "n_neighbors", "same_cell")  # fmt: skip
+_COUNTS = ("counts_weight", "partner_share", "kl_weight")
+_DECODER = ("likelihood", "decoder_hidden")
 
 
 def refuse_unused_settings(config: ModelConfig, defaults: Mapping[str, Any]) -> None:
-    """Refuse settings of encoders that the network does not have.
+    """Refuse settings of encoders, or of a decoder of counts, that the network does not have.
 
     Parameters
     ----------
@@ -29,11 +32,16 @@ def refuse_unused_settings(config: ModelConfig, defaults: Mapping[str, Any]) -> 
     Raises
     ------
     ValueError
-        Naming the argument, and the encoder that it is of.
+        Naming the argument, and the encoder or objective that it is of.
     """
     changed = _changed(asdict(config), {**asdict(ModelConfig()), **defaults})
     used = applicable(changed, config.gene_encoder, config.expression_encoder)
     for name in changed:
+        if name in _DECODER and config.objective != "generative":
+            raise ValueError(
+                f"{name}={changed[name]!r} cannot apply: it is of objective='generative', and the "
+                f"model's is {config.objective!r}."
+            )
         if name not in used:
             encoder = "gene_encoder" if name in OF_GENE_ENCODERS else "expression_encoder"
             of = {**OF_GENE_ENCODERS, **OF_EXPRESSION_ENCODERS}[name]
@@ -77,10 +85,13 @@ def refuse_unused_training(
     """
     changed = _changed(asdict(config), {**asdict(TrainConfig()), **defaults})
     reasons: dict[str, str] = {}
-    if objective != "contrastive":
-        why = "it is of objective='contrastive', and the model's is 'masked'"
-        reasons |= dict.fromkeys(_CONTRASTIVE, why)
-    elif config.masked_weight == 0:
+    if objective == "masked":
+        why = "it is of objective='generative' or 'contrastive', and the model's is 'masked'"
+        reasons |= dict.fromkeys(_VIEWS, why)
+    if objective != "generative":
+        why = f"it is of objective='generative', and the model's is {objective!r}"
+        reasons |= dict.fromkeys(_COUNTS, why)
+    if objective != "masked" and config.masked_weight == 0:
         reasons["mask_fraction"] = "masked_weight=0 leaves masked expression out"
     if has_files:
         why = "the datamodule has a split of its own; make it with another"
@@ -91,7 +102,7 @@ def refuse_unused_training(
         reasons["cell_visits"] = "max_epochs says how long to train"
     if not early_stopping:
         reasons["patience"] = "early_stopping=False never stops early"
-    if has_files and objective == "masked" and num_workers:
+    if has_files and num_workers and (objective == "masked" or not config.wants_neighbors):
         changed["num_workers"] = num_workers
         reasons["num_workers"] = "cells are streamed; give the datamodule num_workers"
     changed |= checkpoints or {}
