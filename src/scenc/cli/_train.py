@@ -43,8 +43,9 @@ def train(
     objective: Annotated[
         str | None,
         typer.Option(
-            help="contrastive (in memory) or masked (streamed); default: the preset's.",
-            callback=options.one_of("contrastive", "masked"),
+            help="generative or contrastive (in memory), or masked (streamed); default: the "
+            "preset's.",
+            callback=options.one_of("generative", "contrastive", "masked"),
         ),
     ] = None,
     protein_embeddings: Annotated[
