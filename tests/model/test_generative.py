@@ -183,7 +183,7 @@ def test_cells_are_decoded_as_of_a_batch(model):
     for asked, expected in [
         ("donor1", as_batch[1]),
         (1, as_batch[1]),
-        (0, as_batch[0]),
+        (np.int64(0), as_batch[0]),
         (["donor0", 1], np.mean(as_batch, axis=0)),
         ([None], decode(model, z, codes)),
     ]:
@@ -336,6 +336,43 @@ def test_differential_expression_by_rows_and_as_of_batches(model, cells):
     assert {*by_change[:N_MARKERS]} == down
 
 
+def test_differential_expression_of_other_data(model, make_cells):
+    query = make_cells(60, seed=9)
+    query.obs["batch"] = "new"
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    table = model.differential_expression(query, groupby="cell_type", group1="type2")
+    top = table.sort_values("lfc_mean", ascending=False).index[:N_MARKERS]
+    assert {*top} == {f"FAKE{i}" for i in markers(2)}
+
+
+def test_a_cell_without_counts_is_decoded_from_the_origin(model, cells):
+    query = cells[:6].copy()
+    dense = query.X.toarray()
+    dense[3] = 0
+    query.X = sp.csr_matrix(dense)
+    found = model.get_normalized_expression(query)
+    origin, code = torch.zeros(1, 16), torch.tensor([[1]])
+    np.testing.assert_allclose(found.iloc[[3]], decode(model, origin, code), rtol=1e-4)
+    others = [0, 1, 2, 4, 5]
+    expected = model.get_normalized_expression(indices=others)
+    pd.testing.assert_frame_equal(found.iloc[others], expected, rtol=1e-4)
+    assert (model.predict_expression(query, "FAKE0").iloc[3] == 0).all()
+    assert np.isfinite(model.get_elbo(query)).all()
+
+
+def test_a_model_that_is_not_trained_says_so(cells):
+    model = make_model(cells)
+    for ask in (
+        model.get_normalized_expression,
+        model.get_elbo,
+        lambda: model.predict_expression(genes=["FAKE0"]),
+        lambda: model.differential_expression(groupby="cell_type"),
+    ):
+        with pytest.raises(RuntimeError, match="not trained: call model.train"):
+            ask()
+
+
 def test_masked_genes_are_measured_only_if_they_were_trained(model, cells):
     with pytest.raises(RuntimeError, match=r"get_elbo\(\).*masked_weight=1"):
         model.get_reconstruction_error()
@@ -385,6 +422,9 @@ def test_mudata_is_decoded_as_its_modality(cells, make_adata, make_counts):
     model = train(Model(mdata, **SIZES))
     pd.testing.assert_frame_equal(model.get_normalized_expression(), expected)
     pd.testing.assert_frame_equal(model.get_normalized_expression(mdata.copy()), expected)
+    mdata.obs["kind"] = cells.obs["cell_type"].to_numpy()
+    table = model.differential_expression(groupby="kind", group1="type0")
+    assert set(table.index) == set(model.vocabulary)
 
 
 def test_batches_that_come_later_are_learned(cells, make_cells):

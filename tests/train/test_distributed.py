@@ -76,6 +76,17 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder, alone, case):
         np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=5e-4, err_msg=name)
 
 
+def test_two_processes_validate_what_is_decoded_as_one(folder, alone):
+    # Validation draws no z: the terms are those of one process.
+    case = "pairs validated"
+    expected = alone["outcome"](alone["train"](alone["make"](folder, case), case, 1))
+    found = of_rank(folder, case, 0)
+    terms = [name for name in expected if name.endswith(("_validation", "validation_loss"))]
+    assert len(terms) == 6
+    for name in terms:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, err_msg=name)
+
+
 @pytest.mark.parametrize("case", ["masked files", "pairs", "masked dropout", "pairs decoded"])
 def test_a_training_left_at_one_process_sigterm_goes_on_to_the_bit(folder, case):
     whole, resumed = of_rank(folder, case, 0), of_rank(folder, f"{case} resumed", 0)

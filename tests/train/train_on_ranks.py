@@ -30,6 +30,7 @@ SIZES = {
 }
 MASKED = {"objective": "masked", **SIZES}
 PAIRS = {"objective": "contrastive", **SIZES}
+DECODED = {"objective": "generative", "decoder_hidden": 16, **SIZES}
 TRAINING = {"max_epochs": 3, "lr": 5e-3, "accelerator": "cpu", "enable_progress_bar": False}
 VIEWS = {"view_genes": 10, "n_neighbors": 5}
 BATCH_SIZE = 8
@@ -47,7 +48,8 @@ CASES = {
 # Each process draws its own dropout and its own z: alone there is no equal.
 DRAWN = {
     "masked dropout": ({**MASKED, "dropout": 0.2}, {}),
-    "pairs decoded": ({**PAIRS, "objective": "generative", "decoder_hidden": 16}, VIEWS),
+    "pairs decoded": (DECODED, VIEWS),
+    "pairs validated": (DECODED, {**VIEWS, "lr": 0.0, "max_epochs": 1, "masked_weight": 1.0}),
 }
 INTERRUPTED = ("masked files", "pairs", "masked dropout", "pairs decoded")
 

@@ -441,7 +441,7 @@ class ExpressionMixin(BaseModelClass):
         """Return the numbers of the batches to decode cells as; ``None``: their own."""
         if batches is None:
             return None
-        several = [batches] if isinstance(batches, str | int) else list(batches)
+        several = [batches] if isinstance(batches, str | int | np.integer) else list(batches)
         if several == [None]:
             return None
         names = self.covariates[BATCH]
