@@ -113,8 +113,9 @@ class CountDecoder(nn.Module):
 
     @torch.no_grad()
     def start_at(self, mean_share: torch.Tensor) -> None:
-        """Begin with the cells' mean share of each gene, shape ``(n_genes,)``."""
+        """Begin with the cells' mean share of each gene, shape ``(n_genes,)``, for all cells."""
         self.output.bias.copy_((mean_share + _TINY_SHARE).log())
+        self.output.weight.zero_()
 
     @torch.no_grad()
     def extend(self, n_categories: Sequence[int]) -> None:
