@@ -1,6 +1,7 @@
-"""Measure training and embedding speed of the presets on this machine, in cells per second.
+"""Measure how fast scenc trains and embeds on this machine.
 
-    python benchmarks/bench_speed.py --presets small paper
+    python benchmarks/bench_speed.py presets --presets small paper
+    python benchmarks/bench_speed.py threads --busy 0 2
 
 The cells are simulated: Poisson counts of as many expressed genes as each preset's context holds,
 or more, so that every sequence is full.
@@ -9,7 +10,9 @@ or more, so that every sequence is full.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +25,13 @@ from scenc.model import PRESETS
 from scenc.nn import CellTransformer, ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 N_GENES, N_EXPRESSED = 20_000, 1_500
 BATCH = {"small": 64, "base": 16, "paper": 4}
 BATCH_ON_GPU = {"small": 512, "base": 128, "paper": 64}
+# Of preset small, by which numbers of threads are compared.
+N_VISITS = 3_000
 
 
 def simulate(n_cells: int) -> sp.csr_matrix:
@@ -59,12 +64,8 @@ def cells_per_second(step: Callable[[], None], n_cells: int, n_steps: int) -> li
     return [float(np.quantile(speeds, q)) for q in (0, 0.5, 1)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--presets", nargs="+", default=["small", "paper"], choices=list(PRESETS))
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--device", default="cpu", help="cuda: in FP16 mixed precision")
-    args = parser.parse_args()
+def bench_presets(args: argparse.Namespace) -> None:
+    """Time training steps and embedding at each preset's sizes."""
     device = torch.device(args.device)
     on_gpu = device.type == "cuda"
     where = torch.cuda.get_device_name(device) if on_gpu else "the CPU"
@@ -110,7 +111,75 @@ def main() -> None:
             )
 
 
-if __name__ == "__main__":
+def bench_threads(args: argparse.Namespace) -> None:
+    """Time whole trainings of preset small with numbers of threads, beside busy processes."""
+    import anndata
+
+    import scenc
+
+    adata = anndata.AnnData(simulate(N_VISITS))
+    scenc.Model.setup_anndata(adata)
+    most = torch.get_num_threads()
+    choices = {"chosen": None, "1": 1, **({str(most): most} if most > 1 else {})}
+    for n_busy in args.busy:
+        seconds: dict[str, list[float]] = {name: [] for name in choices}
+        with busy_processes(n_busy):
+            # In turn, so that what else the machine does meets all alike.
+            for _ in range(args.steps):
+                for name, n_threads in choices.items():
+                    model = scenc.Model(adata, objective="masked")
+                    start = time.perf_counter()
+                    model.train(
+                        max_epochs=1,
+                        n_threads=n_threads,
+                        validation_size=0,
+                        enable_progress_bar=False,
+                    )
+                    seconds[name].append(time.perf_counter() - start)
+        for name, times in seconds.items():
+            print(
+                f"{n_busy} busy processes, threads {name}: {np.median(times):.1f} s "
+                f"(min {min(times):.1f}, max {max(times):.1f})",
+                flush=True,
+            )
+
+
+@contextmanager
+def busy_processes(n: int) -> Iterator[None]:
+    """Keep cores busy with so many processes."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=keep_busy, daemon=True) for _ in range(n)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+def keep_busy() -> None:
+    while True:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = parser.add_subparsers(required=True)
+    part = parts.add_parser("presets", help=bench_presets.__doc__)
+    part.add_argument("--presets", nargs="+", default=["small", "paper"], choices=list(PRESETS))
+    part.add_argument("--steps", type=int, default=5)
+    part.add_argument("--device", default="cpu", help="cuda: in FP16 mixed precision")
+    part.set_defaults(run=bench_presets)
+    part = parts.add_parser("threads", help=bench_threads.__doc__)
+    part.add_argument("--busy", nargs="+", type=int, default=[0, 2])
+    part.add_argument("--steps", type=int, default=3)
+    part.set_defaults(run=bench_threads)
+    args = parser.parse_args()
     # As in training and embedding.
     with without_cudnn_attention():
-        main()
+        args.run(args)
+
+
+if __name__ == "__main__":
+    main()

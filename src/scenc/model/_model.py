@@ -272,6 +272,7 @@ class Model(SetupMixin):
         num_nodes: int = 1,
         strategy: str | Strategy = "auto",
         deterministic: bool = False,
+        n_threads: int | None = None,
         num_workers: int = 0,
         callbacks: Sequence[Callback] = (),
         enable_progress_bar: bool = True,
@@ -287,8 +288,8 @@ class Model(SetupMixin):
         A share of the cells is held out to choose the best weights (`TrainConfig`); these are in
         place at the end, and the model stays on the device that it was trained on. Cells without
         counts are left out. Training with the same seed, data and settings gives the same weights
-        on the same kind of machine: to the bit on CPUs, on a GPU up to rounding, or to the bit with
-        `deterministic`.
+        on the same kind of machine up to rounding, and to the bit with `deterministic` or, on a
+        CPU, with the same `n_threads`.
 
         Parameters
         ----------
@@ -305,8 +306,13 @@ class Model(SetupMixin):
             Passed to `lightning.pytorch.Trainer`; ``"auto"`` is the CPU on a Mac, ``"mps"`` its
             GPU.
         deterministic
-            Whether a GPU must give the same weights to the bit in every run, if more slowly. Use
-            it in a new process: cuBLAS reads ``CUBLAS_WORKSPACE_CONFIG``, which it sets, only once.
+            Whether every run must give the same weights to the bit, if more slowly. A CPU then
+            uses the number of threads that PyTorch has. On a GPU, use it in a new process: cuBLAS
+            reads ``CUBLAS_WORKSPACE_CONFIG``, which it sets, only once.
+        n_threads
+            Threads to train with on a CPU; ``None``: all, half, a quarter, ... or one, whichever
+            the first steps are fastest with (the log tells). Only the order of sums, and so the
+            last digits, depend on it.
         num_workers
             Processes that make batches; 0 makes them by threads of this one, which is usually
             fastest. A datamodule has threads of its own.
@@ -321,9 +327,9 @@ class Model(SetupMixin):
         checkpoint_every
             Optimizer steps between checkpoints. At SIGTERM one is written before leaving.
         resume
-            Go on from the folder's checkpoint if it has one. The weights at the end are those of
-            a training without interruption, to the bit (on a GPU with `deterministic`); the model
-            must be made in the same way.
+            Go on from the folder's checkpoint if it has one, with its number of threads. The
+            weights at the end are those of a training without interruption, to the bit (on a GPU
+            with `deterministic`); the model must be made in the same way.
         logger
             Gets the curves as they grow: ``"csv"``, ``"tensorboard"`` (both beside the
             checkpoints, or in ``scenc_logs``), or loggers of Lightning.
@@ -406,6 +412,7 @@ class Model(SetupMixin):
                 num_nodes=num_nodes,
                 strategy=strategy,
                 deterministic=deterministic,
+                n_threads=n_threads,
                 early_stopping=early_stopping,
                 callbacks=(StartTogether(settings), *data.callbacks, *callbacks),
                 checkpoints=checkpoints,
