@@ -66,7 +66,7 @@ def test_the_estimate_is_what_autograd_keeps(monkeypatch, name, dropout, precisi
     # Without a CUDA device autocast would switch itself off; fake tensors need none.
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     # Nor can attention's kernel be chosen: this one is, where flash attention is not possible.
-    monkeypatch.setattr("scenc.nn._transformer.F.scaled_dot_product_attention", efficient)
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", efficient)
     settings = ModelConfig(**{**get_preset(name, "masked").model, "dropout": dropout})
     config = TrainConfig()
     four, eight = (kept(n, settings, config, precision) for n in (4, 8))
