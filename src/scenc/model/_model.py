@@ -32,7 +32,7 @@ from scenc.model._initial import (
     make_network,
     make_tokenizer,
 )
-from scenc.model._memory import fit_batch, gpu_memory
+from scenc.model._memory import fit_batch, gpu_memory, training_bytes
 from scenc.model._persistence import ModelState, history_frame, load_model, save_model
 from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
@@ -258,6 +258,53 @@ class Model(SetupMixin):
             return self._training_cells().match
         names = gene_names(rna_of(adata, self._setup_args), self._setup_args.get("gene_ids"))
         return match(names, self.vocabulary)
+
+    def memory_estimate(
+        self, batch_size: int | None = None, *, precision: str = "auto", **overrides: Any
+    ) -> int:
+        """Estimate the memory that training takes, before it begins.
+
+        Counted is what is kept from the forward to the backward pass for cells whose context is
+        full, and the weights with their gradients and AdamW's state; not the data, nor PyTorch
+        itself. On a GPU leave a fifth of the memory free beside it. Smaller batches, fewer genes a
+        cell (`context`, or `view_genes` with the contrastive objective) and
+        ``checkpoint_blocks=True`` take less.
+
+        Parameters
+        ----------
+        batch_size
+            Cells per batch; ``None``: the preset's.
+        precision
+            As in `train`.
+        **overrides
+            Any other attribute of `scenc.train.TrainConfig`.
+
+        Returns
+        -------
+        Bytes, of each device.
+
+        Raises
+        ------
+        TypeError
+            An argument is unknown; the message names the nearest known one.
+
+        Examples
+        --------
+        >>> model.memory_estimate(512) / 1e9
+        >>> model.memory_estimate(512, checkpoint_blocks=True) / 1e9
+        """
+        defaults = get_preset(self.preset, self.config.objective).train
+        named = {} if batch_size is None else {"batch_size": batch_size}
+        config = TrainConfig.from_dict({**defaults, **named, **overrides})
+        in_full = ("32-true", "64-true")
+        mixed = torch.cuda.is_available() if precision == "auto" else precision not in in_full
+        return training_bytes(
+            self.module,
+            config,
+            len(self.vocabulary),
+            mixed=mixed,
+            batch_size=config.batch_size,
+        )
 
     def train(
         self,
