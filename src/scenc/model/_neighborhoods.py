@@ -73,7 +73,8 @@ def _harmonise(
     import harmonypy
 
     numbers, codes = np.unique(batches, return_inverse=True)
-    frame = pd.DataFrame({"batch": pd.Categorical.from_codes(codes, numbers.astype(str))})
+    names = pd.Index(numbers.astype(str))
+    frame = pd.DataFrame({"batch": pd.Categorical.from_codes(codes, names)})
     result = harmonypy.run_harmony(
         components.astype(np.float64), frame, "batch", random_state=seed, verbose=False, ncores=1
     )
