@@ -1,36 +1,100 @@
-"""Measure training and embedding speed of the presets on this machine, in cells per second.
+"""Measure how fast scenc prepares, trains and embeds on this machine, and what memory it takes.
 
-    python benchmarks/bench_speed.py --presets small paper
+    python benchmarks/bench_speed.py presets --cells pbmc3k.h5ad --json speed.json
+    python benchmarks/bench_speed.py dropout --presets paper
+    python benchmarks/bench_speed.py threads --busy 0 2
+    python benchmarks/bench_speed.py preparation --sizes 10000 100000
 
-The cells are simulated: Poisson counts of as many expressed genes as each preset's context holds,
-or more, so that every sequence is full.
+Full cells are simulated and fill each preset's context; real ones are those of a file with counts
+in X, or the ones that ship with scanpy. docs/performance.md says how to read the tables. With
+OMP_NUM_THREADS=1, seconds are those of the processor: other processes do not add to them.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import json
+import multiprocessing
+import platform
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import anndata
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
+from torch import nn
 
+import scenc
 from scenc._torch_settings import without_cudnn_attention
 from scenc.data import Tokenizer
-from scenc.model import PRESETS
+from scenc.model._presets import get_preset
 from scenc.nn import CellTransformer, ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from scenc.data import TokenBatch
 
 N_GENES, N_EXPRESSED = 20_000, 1_500
 BATCH = {"small": 64, "base": 16, "paper": 4}
 BATCH_ON_GPU = {"small": 512, "base": 128, "paper": 64}
+# Of preset small, by which numbers of threads are compared.
+N_VISITS = 3_000
 
 
-def simulate(n_cells: int) -> sp.csr_matrix:
-    """Cells with a fixed number of expressed genes each."""
+def clock() -> float:
+    """Return seconds: of this process's work where one thread does it, else of the day."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def seconds_of(steps: dict[str, Callable[[], object]], n_times: int) -> dict[str, list[float]]:
+    """Time steps in turn, after a first run of each: what else the machine does meets all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for time_number in range(n_times + 1):
+        for name, step in steps.items():
+            start = clock()
+            step()
+            if time_number:
+                seconds[name].append(clock() - start)
+    return seconds
+
+
+def peak_memory(step: Callable[[], object]) -> float:
+    """Return how much memory a step takes at its fullest, beyond what is there before, in GB.
+
+    Of the CPU on Linux only.
+    """
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 1e9
+    # Memory that was used before and is free by now would be taken again, and not be seen.
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    step()
+    return (_status("VmHWM") - before) / 1e6
+
+
+def _status(name: str) -> int:
+    """Return a figure of the process, in kB (Linux only)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+# Cells
+
+
+def full_cells(n_cells: int) -> sp.csr_matrix:
+    """Cells with a fixed number of expressed genes each, more than a context holds."""
     rng = np.random.default_rng(0)
     genes = np.concatenate(
         [np.sort(rng.choice(N_GENES, N_EXPRESSED, replace=False)) for _ in range(n_cells)]
@@ -40,77 +104,382 @@ def simulate(n_cells: int) -> sp.csr_matrix:
     return sp.csr_matrix((counts, genes, starts), shape=(n_cells, N_GENES))
 
 
-def finish() -> None:
-    """Wait until the GPU has done what it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def many_cells(n_cells: int, n_expressed: int) -> anndata.AnnData:
+    """Cells of eight kinds in ten batches, whose genes differ in frequency."""
+    rng = np.random.default_rng(0)
+    blocks = []
+    for number in range(16):
+        n = n_cells // 16
+        genes = (N_GENES * rng.random((n, n_expressed)) ** 2).astype(np.int32)
+        # Each kind has genes of its own among the frequent ones.
+        genes[:, ::8] = (genes[:, ::8] % 500) * 8 + number % 8
+        starts = np.arange(0, n * n_expressed + 1, n_expressed)
+        ones = np.ones(n * n_expressed, np.float32)
+        blocks.append(sp.csr_matrix((ones, genes.ravel(), starts), (n, N_GENES)))
+        blocks[-1].sum_duplicates()
+    counts = sp.vstack(blocks, format="csr")
+    batch = pd.Categorical((np.arange(counts.shape[0]) % 10).astype(str))
+    obs = pd.DataFrame({"batch": batch}, np.arange(counts.shape[0]).astype(str))
+    return anndata.AnnData(counts, obs, pd.DataFrame(index=[f"GENE{n}" for n in range(N_GENES)]))
 
 
-def cells_per_second(step: Callable[[], None], n_cells: int, n_steps: int) -> list[float]:
-    """Time some steps after a first one; minimum, median and maximum."""
-    step()
-    finish()
-    speeds = []
-    for _ in range(n_steps):
-        start = time.perf_counter()
-        step()
-        finish()
-        speeds.append(n_cells / (time.perf_counter() - start))
-    return [float(np.quantile(speeds, q)) for q in (0, 0.5, 1)]
+def real_cells(path: str | None) -> tuple[str, sp.csr_matrix]:
+    """Return counts of real cells, and what they are called."""
+    adata = anndata.read_h5ad(path) if path else scenc.datasets.pbmc68k()
+    return Path(path).stem if path else "pbmc68k", sp.csr_matrix(adata.X, dtype=np.float32)
+
+
+# The model written plainly
+
+
+class Plain(nn.Module):
+    """The same model as most would write it: a padded encoder, and an encoder of every token."""
+
+    def __init__(self, config: ModelConfig, n_genes: int) -> None:
+        super().__init__()
+        d = config.d_model
+        self.genes = nn.Embedding(n_genes, d)
+        self.values = nn.Sequential(
+            nn.Linear(1, config.expression_hidden),
+            nn.GELU(),
+            nn.Linear(config.expression_hidden, d),
+        )
+        self.mask = nn.Parameter(torch.randn(d))
+        layer = nn.TransformerEncoderLayer(
+            d,
+            config.n_heads,
+            config.d_feedforward,
+            config.dropout,
+            "gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, config.n_layers, nn.LayerNorm(d), enable_nested_tensor=False
+        )
+        self.decoder = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 1))
+
+    def forward(self, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return hidden states, which tokens are masked, and all tokens' values."""
+        values, valid = batch.values(), batch.valid
+        masked = torch.arange(batch.n_tokens, device=values.device) < batch.n_masked[:, None]
+        expression = torch.where(masked[..., None], self.mask, self.values(values[..., None]))
+        hidden = self.encoder(self.genes(batch.genes) + expression, src_key_padding_mask=~valid)
+        return hidden, masked, values
+
+    def loss(self, batch: TokenBatch) -> torch.Tensor:
+        """Return the mean squared error of masked tokens."""
+        hidden, masked, values = self(batch)
+        return (self.decoder(hidden[masked])[:, 0] - values[masked]).square().mean()
+
+    def embed(self, batch: TokenBatch) -> torch.Tensor:
+        """Return the mean of each cell's tokens."""
+        hidden, _, _ = self(batch)
+        shown = batch.valid[..., None]
+        return (hidden * shown).sum(1) / shown.sum(1)
+
+
+# What is measured
+
+
+def flops(config: ModelConfig, lengths: np.ndarray, decoded: float) -> float:
+    """Return the operations that a forward pass of cells of these lengths needs.
+
+    Only what the mathematics needs: no padding. The expression encoder's share is left out: it runs
+    on distinct values. `decoded` is the share of tokens that are decoded.
+    """
+    d, n_tokens = config.d_model, float(lengths.sum())
+    linear = 2 * n_tokens * (4 * d * d + 2 * d * config.d_feedforward)
+    attention = 4 * d * float(np.square(lengths.astype(float)).sum())
+    return config.n_layers * (linear + attention) + 2 * decoded * n_tokens * d * (d + 1)
+
+
+def peak_gflops(config: ModelConfig, n_tokens: int, device: torch.device, half: Any) -> float:
+    """Return the machine's speed in the matrix products of a block, 10^9 operations a second."""
+    d, n_times = config.d_model, 5
+    shapes = [(d, 3 * d), (d, d), (d, config.d_feedforward), (config.d_feedforward, d)]
+    factors = [
+        (torch.randn(n_tokens, n, device=device), torch.randn(n, m, device=device))
+        for n, m in shapes
+    ]
+
+    def multiply() -> None:
+        with half, torch.inference_mode():
+            for one, other in factors:
+                one @ other
+
+    times = seconds_of({"": multiply}, n_times)[""]
+    return sum(2 * n_tokens * n * m for n, m in shapes) / min(times) / 1e9
+
+
+def bench_presets(args: argparse.Namespace) -> None:
+    """Time training steps and embedding at each preset's sizes, beside the plain model."""
+    device = torch.device(args.device)
+    on_gpu = device.type == "cuda"
+    half = torch.autocast(device.type, torch.float16, enabled=on_gpu)
+    scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)
+    rows = []
+    name_of_real, counts_of_real = real_cells(args.cells)
+    for preset in args.presets:
+        n_cells = args.batch or (BATCH_ON_GPU if on_gpu else BATCH)[preset]
+        for cells, counts in (("full", full_cells(n_cells)), (name_of_real, counts_of_real)):
+            config = ModelConfig.from_dict(get_preset(preset, "masked").model)
+            n_genes = counts.shape[1]
+            some = np.random.default_rng(0).permutation(counts.shape[0])[:n_cells]
+            networks = {"scenc": CellTransformer(config, n_genes), "plain": Plain(config, n_genes)}
+            tokens = {
+                share: Tokenizer(config.context, mask_fraction=share)(
+                    counts, some, np.arange(n_genes)
+                ).to(device)
+                for share in (0.5, 0.0)
+            }
+            lengths = tokens[0.0].lengths.cpu().numpy()
+            peak = peak_gflops(config, int(lengths.sum()), device, half)
+            steps: dict[str, Callable[[], object]] = {}
+            for which, network in networks.items():
+                optimizer = torch.optim.AdamW(network.to(device).parameters(), lr=1e-4)
+                steps[f"{which} train"] = _training(network, optimizer, scaler, half, tokens[0.5])
+                steps[f"{which} embed"] = _embedding(network, half, tokens[0.0])
+            for what, seconds in seconds_of(steps, args.steps).items():
+                forward = flops(config, lengths, 0.5 if "train" in what else 0.0)
+                needed = forward * (3 if "train" in what else 1)
+                middle = float(np.median(seconds))
+                row = {
+                    "preset": preset,
+                    "objective": "masked",
+                    "cells": cells,
+                    "what": what,
+                    "cells_per_s": n_cells / middle,
+                    "cells_per_s_most": n_cells / min(seconds),
+                    "tokens_per_s": int(lengths.sum()) / middle,
+                    "peak_gflops": peak,
+                    "share_of_peak": needed / middle / 1e9 / peak,
+                    "memory_gb": peak_memory(steps[what]),
+                    "batch": n_cells,
+                    "mean_tokens": float(lengths.mean()),
+                }
+                rows.append(row)
+                print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
+    _write(args, rows)
+
+
+def _training(
+    network: Any, optimizer: torch.optim.Optimizer, scaler: Any, half: Any, batch: TokenBatch
+) -> Callable[[], None]:
+    """Return a training step of either network."""
+
+    def step() -> None:
+        network.train()
+        with half:
+            if isinstance(network, Plain):
+                loss = network.loss(batch)
+            else:
+                errors, n_masked = network.squared_errors(batch)
+                loss = errors.sum() / n_masked.sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _embedding(network: Any, half: Any, batch: TokenBatch) -> Callable[[], None]:
+    """Return the embedding of a batch by either network."""
+
+    def step() -> None:
+        network.eval()
+        with torch.inference_mode(), half:
+            network.embed(batch) if isinstance(network, Plain) else network.embed_cells(batch)
+
+    return step
+
+
+def bench_dropout(args: argparse.Namespace) -> None:
+    """Time training steps on the CPU with dropout, and without, in turn."""
+    rows = []
+    for preset in args.presets:
+        n_cells = args.batch or BATCH[preset]
+        steps: dict[str, Callable[[], object]] = {}
+        for dropout in (0.0, 0.1):
+            settings = {**get_preset(preset, "masked").model, "dropout": dropout}
+            config = ModelConfig.from_dict(settings)
+            network = CellTransformer(config, N_GENES)
+            batch = Tokenizer(config.context, mask_fraction=0.5)(
+                full_cells(n_cells), np.arange(n_cells), np.arange(N_GENES)
+            )
+            optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+            scaler = torch.amp.GradScaler("cpu", enabled=False)
+            half = torch.autocast("cpu", enabled=False)
+            steps[str(dropout)] = _training(network, optimizer, scaler, half, batch)
+        seconds = np.array(list(seconds_of(steps, args.steps).values()))
+        ratios = seconds[1] / seconds[0]
+        row = {
+            "preset": preset,
+            "seconds_without": float(np.median(seconds[0])),
+            "seconds_with": float(np.median(seconds[1])),
+            "ratio": float(np.median(ratios)),
+            "ratio_least": float(ratios.min()),
+            "ratio_most": float(ratios.max()),
+            "batch": n_cells,
+            "context": config.context,
+        }
+        rows.append(row)
+        print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
+    _write(args, rows)
+
+
+def bench_threads(args: argparse.Namespace) -> None:
+    """Time whole trainings of preset small with numbers of threads, beside busy processes."""
+    adata = anndata.AnnData(full_cells(N_VISITS))
+    scenc.Model.setup_anndata(adata)
+    most = torch.get_num_threads()
+    choices = {"chosen": None, "1": 1, **({str(most): most} if most > 1 else {})}
+    rows = []
+    for n_busy in args.busy:
+        seconds: dict[str, list[float]] = {name: [] for name in choices}
+        with busy_processes(n_busy):
+            for _ in range(args.steps):
+                for name, n_threads in choices.items():
+                    model = scenc.Model(adata, objective="masked")
+                    start = time.perf_counter()
+                    model.train(
+                        max_epochs=1,
+                        n_threads=n_threads,
+                        validation_size=0,
+                        enable_progress_bar=False,
+                    )
+                    seconds[name].append(time.perf_counter() - start)
+        for name, times in seconds.items():
+            row = {
+                "busy_processes": n_busy,
+                "n_threads": name,
+                "seconds": float(np.median(times)),
+                "seconds_least": min(times),
+            }
+            rows.append(row)
+            print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
+    _write(args, rows)
+
+
+@contextmanager
+def busy_processes(n: int) -> Iterator[None]:
+    """Keep cores busy with so many processes."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=keep_busy, daemon=True) for _ in range(n)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+def keep_busy() -> None:
+    while True:
+        pass
+
+
+def bench_preparation(args: argparse.Namespace) -> None:
+    """Time what the contrastive objective needs before it trains, and its memory."""
+    from scenc.model._aligned_counts import align_anndata
+    from scenc.model._components import find_components, sample, variable_genes
+    from scenc.model._neighborhoods import find_neighborhoods
+
+    rows = []
+    for n_cells in args.sizes:
+        adata = many_cells(n_cells, args.genes)
+        batches = adata.obs["batch"].cat.codes.to_numpy().astype(np.int64)
+        found: dict[str, Any] = {}
+
+        def align(adata: Any = adata, found: dict[str, Any] = found) -> None:
+            found["cells"] = align_anndata(adata, {}, adata.var_names, adata.var_names[:0])
+
+        def choose(batches: Any = batches, found: dict[str, Any] = found) -> None:
+            kept = variable_genes(found["cells"], N_GENES, 2000, 1e4, batches, 0)
+            found["cells"] = found["cells"].with_genes(kept, scenc.data.COUNTED)
+
+        def components(found: dict[str, Any] = found) -> None:
+            values = sample(found["cells"], 2000, 1e4, 0)
+            found["places"] = find_components(values, 64, 0).project(found["cells"], 1e4)
+
+        def neighbours(batches: Any = batches, found: dict[str, Any] = found) -> None:
+            find_neighborhoods(found["places"], batches, 20, 0)
+
+        for stage in (align, choose, components, components, neighbours):
+            start, day = time.process_time(), time.perf_counter()
+            memory = peak_memory(stage)
+            row = {
+                "cells": n_cells,
+                "stage": stage.__name__,
+                "processor_s": time.process_time() - start,
+                "seconds": time.perf_counter() - day,
+                "memory_gb": memory,
+                "data_gb": (adata.X.data.nbytes + adata.X.indices.nbytes) / 1e9,
+            }
+            rows.append(row)
+            print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
+    _write(args, rows)
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def _write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Write rows as JSON with what the machine is, and print them as a table."""
+    frame = pd.DataFrame([{k: _short(v) for k, v in row.items()} for row in rows])
+    print(frame.to_string(index=False))
+    if args.json is None:
+        return
+    on_gpu = getattr(args, "device", "cpu") == "cuda"
+    machine = {
+        "device": torch.cuda.get_device_name() if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "seconds": "of the processor" if torch.get_num_threads() == 1 else "of the day",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    args.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--presets", nargs="+", default=["small", "paper"], choices=list(PRESETS))
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--device", default="cpu", help="cuda: in FP16 mixed precision")
+    parts = parser.add_subparsers(required=True)
+    benches = {
+        "presets": bench_presets,
+        "dropout": bench_dropout,
+        "threads": bench_threads,
+        "preparation": bench_preparation,
+    }
+    of = {}
+    for name, run in benches.items():
+        of[name] = part = parts.add_parser(name, help=run.__doc__)
+        part.set_defaults(run=run)
+        part.add_argument("--json", type=Path, help="file for the results")
+        part.add_argument("--steps", type=int, default=5, help="times that each is measured")
+    for name in ("presets", "dropout"):
+        of[name].add_argument("--presets", nargs="+", default=["small", "paper"], choices=BATCH)
+        of[name].add_argument("--batch", type=int, help="cells a step")
+    of["presets"].add_argument("--device", default="cpu", help="cuda: in FP16 mixed precision")
+    of["presets"].add_argument("--cells", help="h5ad file with counts of real cells in X")
+    of["threads"].add_argument("--busy", nargs="+", type=int, default=[0, 2])
+    of["preparation"].add_argument("--sizes", nargs="+", type=int, default=[10_000, 100_000])
+    of["preparation"].add_argument("--genes", type=int, default=1_000, help="drawn for each cell")
     args = parser.parse_args()
-    device = torch.device(args.device)
-    on_gpu = device.type == "cuda"
-    where = torch.cuda.get_device_name(device) if on_gpu else "the CPU"
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, on {where}")
-    half = torch.autocast(device.type, torch.float16, enabled=on_gpu)
-    scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)
-    sizes = BATCH_ON_GPU if on_gpu else BATCH
-    for name in args.presets:
-        config = ModelConfig.from_dict(PRESETS[name].model)
-        network = CellTransformer(config, N_GENES).to(device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-        n_cells = sizes[name]
-        counts, rows = simulate(n_cells), np.arange(n_cells)
-
-        def tokens(mask_fraction: float) -> object:
-            tokenizer = Tokenizer(
-                config.context,  # noqa: B023
-                mask_fraction=mask_fraction,
-                totals=config.pooling == "expression",  # noqa: B023
-            )
-            return tokenizer(counts, rows, np.arange(N_GENES)).to(device)  # noqa: B023
-
-        def train() -> None:
-            network.train()  # noqa: B023
-            with half:
-                errors, n_masked = network.squared_errors(tokens(0.5))  # noqa: B023
-            scaler.scale(errors.sum() / n_masked.sum()).backward()
-            scaler.step(optimizer)  # noqa: B023
-            scaler.update()
-            optimizer.zero_grad()  # noqa: B023
-
-        def embed() -> None:
-            network.eval()  # noqa: B023
-            with torch.inference_mode(), half:
-                network.embed_cells(tokens(0.0))  # noqa: B023
-
-        for what, step in (("train", train), ("embed", embed)):
-            low, middle, high = cells_per_second(step, n_cells, args.steps)
-            print(
-                f"{name}: {what} {middle:.1f} cells/s (min {low:.1f}, max {high:.1f}), "
-                f"batch {n_cells}, {config.context} tokens",
-                flush=True,
-            )
+    # As in training and embedding.
+    with without_cudnn_attention():
+        args.run(args)
 
 
 if __name__ == "__main__":
-    # As in training and embedding.
-    with without_cudnn_attention():
-        main()
+    main()

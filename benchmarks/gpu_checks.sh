@@ -50,7 +50,7 @@ step tests 300 python3 -m pytest tests/gpu -v -rfExs --durations=15 -W default \
 
 if grep -q -- '"--device"' benchmarks/bench_speed.py; then
   # shellcheck disable=SC2086  # several words
-  step speed 300 python3 benchmarks/bench_speed.py --presets $presets --device "$device"
+  step speed 300 python3 benchmarks/bench_speed.py presets --presets $presets --device "$device"
 else
   echo "speed: left out, benchmarks/bench_speed.py takes no --device" | tee -a "$OUT/steps.txt"
 fi

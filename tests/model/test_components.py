@@ -116,3 +116,45 @@ def test_the_number_of_threads_stays_as_it_was(cells, adata, monkeypatch):
     monkeypatch.setattr(sc.pp, "highly_variable_genes", meddle)
     variable_genes(cells, adata.n_vars, 20, 1e4, None, seed=0)
     assert torch.get_num_threads() == before
+
+
+def test_a_model_and_its_training_find_components_once(adata, monkeypatch, train):
+    fits, fit = [], PCA.fit
+
+    def count(pca, values, y=None):
+        fits.append(values.shape)
+        return fit(pca, values, y)
+
+    monkeypatch.setattr(PCA, "fit", count)
+    adata.obs["donor"] = np.arange(adata.n_obs) % 2
+    # A count of its own, so that no earlier test has asked for the same.
+    adata.X.data[0] = 977
+    Model.setup_anndata(adata, batch_key="donor")
+    settings = {"d_model": 8, "n_heads": 2, "n_layers": 1, "objective": "contrastive"}
+    train(Model(adata, **settings), max_epochs=1)
+    assert len(fits) == 1
+    # Others are found anew, and so are those of another number of dimensions.
+    adata.X.data[0] = 978
+    Model(adata, **settings)
+    Model(adata, **{**settings, "d_model": 10})
+    assert len(fits) == 3
+
+
+def test_a_sample_is_normalised_in_parts(adata, cells, monkeypatch):
+    whole = sample(cells, adata.n_vars, 1e4, seed=0)
+    monkeypatch.setattr("scenc.model._components._CHUNK", 7)
+    in_parts = sample(cells, adata.n_vars, 1e4, seed=0)
+    np.testing.assert_array_equal(in_parts.toarray(), whole.toarray())
+    filled = np.asarray(adata.X.sum(axis=1)).ravel() > 0
+    np.testing.assert_allclose(whole.toarray(), x_tilde(adata)[filled], rtol=1e-5)
+    assert whole.dtype == np.float32
+
+
+def test_neighbours_are_weighed_in_parts(monkeypatch):
+    points = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    batches = np.arange(50) % 3
+    whole = find_neighborhoods(points, batches, 4, seed=0)
+    monkeypatch.setattr("scenc.model._neighborhoods._CHUNK", 7)
+    in_parts = find_neighborhoods(points, batches, 4, seed=0)
+    np.testing.assert_array_equal(in_parts.odds, whole.odds)
+    np.testing.assert_array_equal(whole.odds, _balanced_odds(batches[whole.neighbors]))

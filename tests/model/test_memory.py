@@ -66,7 +66,7 @@ def test_the_estimate_is_what_autograd_keeps(monkeypatch, name, dropout, precisi
     # Without a CUDA device autocast would switch itself off; fake tensors need none.
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     # Nor can attention's kernel be chosen: this one is, where flash attention is not possible.
-    monkeypatch.setattr("scenc.nn._transformer.F.scaled_dot_product_attention", efficient)
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", efficient)
     settings = ModelConfig(**{**get_preset(name, "masked").model, "dropout": dropout})
     config = TrainConfig()
     four, eight = (kept(n, settings, config, precision) for n in (4, 8))
@@ -144,3 +144,45 @@ def test_a_model_trains_with_the_batches_that_fit(adata, make_model, monkeypatch
     model.train(max_epochs=1, batch_size=64, accelerator="cpu", enable_progress_bar=False)
     config = model.train_config
     assert (config.batch_size, config.accumulate_grad_batches) == (64, 1)
+
+
+def test_a_model_tells_what_training_keeps_on_a_cpu(adata, make_model):
+    sizes = {"d_model": 64, "d_feedforward": 128, "n_layers": 3, "n_heads": 2, "context": None}
+    model = make_model(adata, **sizes, objective="masked")
+    # Every gene in every cell: all contexts are full.
+    n_genes = len(model.vocabulary)
+    counts = sp.csr_matrix(np.ones((8, n_genes), np.float32))
+    storages = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = (storage.nbytes(), storage)
+        return tensor
+
+    def kept(n_cells):
+        storages.clear()
+        batch = Tokenizer(mask_fraction=0.5)(counts, np.arange(n_cells), np.arange(n_genes))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.module.train().squared_errors(batch)[0].sum()
+        return sum(n_bytes for n_bytes, _ in storages.values())
+
+    estimated = model.memory_estimate(8) - model.memory_estimate(4)
+    assert estimated == pytest.approx(kept(8) - kept(4), rel=0.2)
+
+
+def test_a_models_estimate_follows_its_arguments(adata, make_model, monkeypatch):
+    model = make_model(adata, objective="masked", n_layers=4)
+    n_weights = sum(weight.numel() for weight in model.module.parameters())
+    one, two, three = (model.memory_estimate(n) for n in (1, 2, 3))
+    assert two - one == three - two > 0
+    # Weights, their gradients, and AdamW's two means.
+    assert 2 * one - two == 16 * n_weights
+    preset = get_preset("small", "masked").train["batch_size"]
+    assert model.memory_estimate() == model.memory_estimate(preset)
+    assert model.memory_estimate(64, precision="bf16-mixed") < model.memory_estimate(64)
+    assert model.memory_estimate(64, checkpoint_blocks=True) <= model.memory_estimate(64)
+    whole = model.memory_estimate(64, precision="32-true")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert model.memory_estimate(64) < whole
+    with pytest.raises(TypeError, match="checkpoint_blocks"):
+        model.memory_estimate(64, checkpoint_block=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # Variable genes and components are found from a sample of at most so many cells.
 _N_SAMPLE = 50_000
+# Of which so many are normalised at a time.
+_CHUNK = 4096
 # Spread of the dimensions of gene vectors that no component fills.
 _SMALL = 0.1
 
@@ -75,10 +78,27 @@ def find_components(values: sp.csr_matrix, n_components: int, seed: int) -> Comp
             f"{values.shape[0]} and {values.shape[1]}. gene_init='random' needs none."
         )
     n_components = min(n_components, *(n - 1 for n in values.shape))
-    pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(values)
-    loadings = pca.components_.T.astype(np.float32)
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    return Components(loadings, mean.astype(np.float32))
+    question = (_digest(values), n_components, seed)
+    if question not in _last_found:
+        pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(values)
+        loadings = pca.components_.T.astype(np.float32)
+        mean = np.asarray(values.mean(axis=0)).ravel()
+        _last_found.clear()
+        _last_found[question] = Components(loadings, mean.astype(np.float32))
+    return _last_found[question]
+
+
+# What was found last: a new model asks for its gene vectors, and its first training again for the
+# neighbours, mostly of the same values.
+_last_found: dict[tuple[str, int, int], Components] = {}
+
+
+def _digest(values: sp.csr_matrix) -> str:
+    """Return what tells values from others; much faster than to find their components."""
+    digest = hashlib.blake2b(repr(values.shape).encode())
+    for part in (values.indptr, values.indices, values.data):
+        digest.update(np.ascontiguousarray(part))
+    return digest.hexdigest()
 
 
 def start_network(network: CellTransformer, config: ModelConfig, cells: AlignedCounts) -> None:
@@ -157,8 +177,13 @@ def sampled_rows(cells: AlignedCounts, seed: int) -> NDArray[np.int64]:
 
 def sample(cells: AlignedCounts, n_genes: int, target_sum: float, seed: int) -> sp.csr_matrix:
     """Return x~ of a sample of the cells with counts of the vocabulary, cells x genes."""
-    matrix, positions = cells.rows.select(sampled_rows(cells, seed))
-    return normalise(matrix[positions], cells.gene_map, n_genes, target_sum)
+    rows = sampled_rows(cells, seed)
+    blocks = []
+    for start in range(0, max(len(rows), 1), _CHUNK):
+        # Other genes than the vocabulary's are never copied for all cells.
+        matrix, positions = cells.rows.select(rows[start : start + _CHUNK])
+        blocks.append(normalise(matrix[positions], cells.gene_map, n_genes, target_sum))
+    return sp.vstack(blocks, format="csr")
 
 
 def mean_share(cells: AlignedCounts, n_genes: int, seed: int) -> NDArray[np.float32]:
@@ -194,5 +219,6 @@ def normalise(
     depth = np.asarray(rows @ (gene_map != UNKNOWN).astype(np.float32)).ravel()
     lined_up = line_up(rows, gene_map, n_genes)
     scale = np.divide(target_sum, depth, out=np.zeros_like(depth), where=depth > 0)
-    lined_up.data = np.log1p(lined_up.data * np.repeat(scale, np.diff(lined_up.indptr)))
+    lined_up.data *= np.repeat(scale, np.diff(lined_up.indptr))
+    np.log1p(lined_up.data, out=lined_up.data)
     return lined_up

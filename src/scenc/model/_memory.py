@@ -1,4 +1,4 @@
-"""How much memory training takes on a GPU, and the batch that fits into it."""
+"""How much memory training takes, and the batch that fits into a GPU."""
 
 from __future__ import annotations
 

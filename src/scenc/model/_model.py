@@ -38,7 +38,7 @@ from scenc.model._initial import (
     make_network,
     make_tokenizer,
 )
-from scenc.model._memory import fit_batch, gpu_memory
+from scenc.model._memory import fit_batch, gpu_memory, training_bytes
 from scenc.model._persistence import ModelState, history_frame, load_model, save_model
 from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
@@ -287,6 +287,53 @@ class Model(ExpressionMixin, SetupMixin):
         )
         return match(names, self.vocabulary)
 
+    def memory_estimate(
+        self, batch_size: int | None = None, *, precision: str = "auto", **overrides: Any
+    ) -> int:
+        """Estimate the memory that training takes, before it begins.
+
+        Counted is what is kept from the forward to the backward pass for cells whose context is
+        full, and the weights with their gradients and AdamW's state; not the data, nor PyTorch
+        itself. On a GPU leave a fifth of the memory free beside it. Smaller batches, fewer genes a
+        cell (`context`, or `view_genes` with the contrastive objective) and
+        ``checkpoint_blocks=True`` take less.
+
+        Parameters
+        ----------
+        batch_size
+            Cells per batch; ``None``: the preset's.
+        precision
+            As in `train`.
+        **overrides
+            Any other attribute of `scenc.train.TrainConfig`.
+
+        Returns
+        -------
+        Bytes, of each device.
+
+        Raises
+        ------
+        TypeError
+            An argument is unknown; the message names the nearest known one.
+
+        Examples
+        --------
+        >>> model.memory_estimate(512) / 1e9
+        >>> model.memory_estimate(512, checkpoint_blocks=True) / 1e9
+        """
+        defaults = get_preset(self.preset, self.config.objective).train
+        named = {} if batch_size is None else {"batch_size": batch_size}
+        config = TrainConfig.from_dict({**defaults, **named, **overrides})
+        in_full = ("32-true", "64-true")
+        mixed = torch.cuda.is_available() if precision == "auto" else precision not in in_full
+        return training_bytes(
+            self.module,
+            config,
+            len(self.vocabulary),
+            mixed=mixed,
+            batch_size=config.batch_size,
+        )
+
     def train(
         self,
         max_epochs: int | None = None,
@@ -300,6 +347,7 @@ class Model(ExpressionMixin, SetupMixin):
         num_nodes: int = 1,
         strategy: str | Strategy = "auto",
         deterministic: bool = False,
+        n_threads: int | None = None,
         num_workers: int = 0,
         callbacks: Sequence[Callback] = (),
         enable_progress_bar: bool = True,
@@ -316,8 +364,8 @@ class Model(ExpressionMixin, SetupMixin):
         A share of the cells is held out to choose the best weights (`TrainConfig`); these are in
         place at the end, and the model stays on the device that it was trained on. Cells without
         counts are left out. Training with the same seed, data and settings gives the same weights
-        on the same kind of machine: to the bit on CPUs, on a GPU up to rounding, or to the bit with
-        `deterministic`.
+        on the same kind of machine up to rounding, and to the bit with `deterministic` or, on a
+        CPU, with the same `n_threads`.
 
         Parameters
         ----------
@@ -334,8 +382,13 @@ class Model(ExpressionMixin, SetupMixin):
             Passed to `lightning.pytorch.Trainer`; ``"auto"`` is the CPU on a Mac, ``"mps"`` its
             GPU.
         deterministic
-            Whether a GPU must give the same weights to the bit in every run, if more slowly. Use
-            it in a new process: cuBLAS reads ``CUBLAS_WORKSPACE_CONFIG``, which it sets, only once.
+            Whether every run must give the same weights to the bit, if more slowly. A CPU then
+            uses the number of threads that PyTorch has. On a GPU, use it in a new process: cuBLAS
+            reads ``CUBLAS_WORKSPACE_CONFIG``, which it sets, only once.
+        n_threads
+            Threads to train with on a CPU; ``None``: all, half, a quarter, ... or one, whichever
+            the first steps are fastest with (the log tells). Only the order of sums, and so the
+            last digits, depend on it.
         num_workers
             Processes that make batches; 0 makes them by threads of this one, which is usually
             fastest. A datamodule has threads of its own.
@@ -350,9 +403,9 @@ class Model(ExpressionMixin, SetupMixin):
         checkpoint_every
             Optimizer steps between checkpoints. At SIGTERM one is written before leaving.
         resume
-            Go on from the folder's checkpoint if it has one. The weights at the end are those of
-            a training without interruption, to the bit (on a GPU with `deterministic`); the model
-            must be made in the same way.
+            Go on from the folder's checkpoint if it has one, with its number of threads. The
+            weights at the end are those of a training without interruption, to the bit (on a GPU
+            with `deterministic`); the model must be made in the same way.
         overwrite
             Whether a checkpoint in the folder that is not gone on from is removed, once the new
             training has begun.
@@ -462,6 +515,7 @@ class Model(ExpressionMixin, SetupMixin):
                 num_nodes=num_nodes,
                 strategy=strategy,
                 deterministic=deterministic,
+                n_threads=n_threads,
                 early_stopping=early_stopping,
                 callbacks=(StartTogether(settings), *data.callbacks, *callbacks),
                 checkpoints=checkpoints,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Beyond so many cells, comparing all pairs takes longer than an approximate search.
 _MOST_EXACT = 20_000
+# Cells whose neighbours are weighed at a time: on the way each neighbour takes ten numbers.
+_CHUNK = 2**15
 
 
 def find_neighborhoods(
@@ -60,7 +62,11 @@ def find_neighborhoods(
     rows = np.arange(len(places)) if shown is None else shown
     neighbors = np.zeros((len(places), min(n_neighbors, len(rows) - 1)), np.int64)
     neighbors[rows] = rows[_nearest(directions[rows], neighbors.shape[1], seed)]
-    return Neighborhoods(places, neighbors, _balanced_odds(batches[neighbors]), batches)
+    odds = np.empty(neighbors.shape)
+    for start in range(0, len(neighbors), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        odds[some] = _balanced_odds(batches[neighbors[some]])
+    return Neighborhoods(places, neighbors, odds, batches)
 
 
 def _harmonise(
@@ -68,7 +74,9 @@ def _harmonise(
 ) -> NDArray[np.float32]:
     import harmonypy
 
-    frame = pd.DataFrame({"batch": batches.astype(str)})
+    numbers, codes = np.unique(batches, return_inverse=True)
+    names = pd.Index(numbers.astype(str))
+    frame = pd.DataFrame({"batch": pd.Categorical.from_codes(codes, names)})
     result = harmonypy.run_harmony(
         components.astype(np.float64), frame, "batch", random_state=seed, verbose=False, ncores=1
     )

@@ -27,7 +27,7 @@ class Preset:
 
 # What users choose from: each preset for each objective, whole.
 _ENTRIES = {
-    # A laptop's CPU: minutes for thousands of cells. Dropout costs a sixth of a step there.
+    # A laptop's CPU: minutes for thousands of cells.
     ("small", "masked"): Preset(
         model={
             "d_model": 64,

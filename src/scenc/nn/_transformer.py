@@ -4,14 +4,14 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from scenc.nn._dropout import Dropout, attention
 from scenc.nn._mlp import ACTIVATIONS
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention through PyTorch's fused kernels.
+    """Multi-head self-attention through fused kernels.
 
     Parameters
     ----------
@@ -35,9 +35,8 @@ class SelfAttention(nn.Module):
         n_cells, n_tokens, d_model = x.shape
         heads = self.project(x).view(n_cells, n_tokens, 3, self.n_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=attn_mask, dropout_p=self.dropout if self.training else 0.0
-        )
+        dropout = self.dropout if self.training else 0.0
+        mixed = attention(query, key, value, attn_mask, dropout)
         combined: torch.Tensor = self.combine(mixed.transpose(1, 2).reshape(x.shape))
         return combined
 
@@ -72,10 +71,10 @@ class TransformerBlock(nn.Module):
         self.feedforward = nn.Sequential(
             nn.Linear(d_model, d_feedforward),
             ACTIVATIONS[activation](),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(d_feedforward, d_model),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def start_at_zero(self) -> None:
         """Zero the output of attention and feed-forward, so that the block changes nothing."""

@@ -15,8 +15,10 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from scenc._threads import kept_threads
 from scenc._torch_settings import deterministic_algorithms, without_cudnn_attention
 from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, TrainingBar
+from scenc.train._n_threads import Threads
 from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
 from scenc.train._random import RankSeed, kept_random_state
 
@@ -51,6 +53,7 @@ def fit(
     num_nodes: int = 1,
     strategy: str | Strategy = "auto",
     deterministic: bool = False,
+    n_threads: int | None = None,
     early_stopping: bool = True,
     callbacks: Sequence[pl.Callback] = (),
     checkpoints: Checkpoints | None = None,
@@ -84,7 +87,11 @@ def fit(
         The strategies ``"auto"`` and ``"ddp"`` get options that suit; give one that you have made
         for others.
     deterministic
-        Whether a GPU must give the same weights to the bit in every run, if more slowly.
+        Whether every run must give the same weights to the bit, if more slowly: a GPU uses other
+        algorithms, and a CPU the number of threads that PyTorch has.
+    n_threads
+        Threads to train with on a CPU; ``None``: all, half, a quarter, ... or one, whichever the
+        first steps are fastest with. PyTorch's number is restored afterwards.
     early_stopping
         Whether to stop after `TrainConfig.patience` validations without improvement.
     checkpoints
@@ -104,7 +111,8 @@ def fit(
     """
     accelerator = _resolve_accelerator(accelerator)
     curves, best = Curves(first_step), BestWeights()
-    watchers: list[pl.Callback] = [RankSeed(seed), curves, best, *callbacks]
+    threads = Threads(n_threads, fixed=deterministic)
+    watchers: list[pl.Callback] = [RankSeed(seed), threads, curves, best, *callbacks]
     if early_stopping and validation is not None:
         watchers.append(EarlyStopping(plan.validation_names[0], patience=config.patience))
     if progress_bar:
@@ -118,6 +126,7 @@ def fit(
     one_process = devices == 1 and num_nodes == 1
     with (
         _quiet_lightning(one_process),
+        kept_threads(),
         without_cudnn_attention(),
         deterministic_algorithms(deterministic),
     ):

@@ -36,6 +36,8 @@ def train_model(spec: dict[str, Any], store: JobStore, folder: Path) -> dict[str
     -------
     The record: number of parameters, status, reason and step of divergence.
     """
+    import torch
+
     from scenc.train import NonFiniteLossError
 
     settings = spec["settings"]
@@ -44,7 +46,12 @@ def train_model(spec: dict[str, Any], store: JobStore, folder: Path) -> dict[str
     stopped = None
     if settings["training"] is not None:
         try:
-            model.train(**settings["training"], enable_progress_bar=False)
+            model.train(
+                **settings["training"],
+                # The job's own number, whatever is fastest: a repeated job must find the same.
+                n_threads=torch.get_num_threads(),
+                enable_progress_bar=False,
+            )
         except NonFiniteLossError as error:
             stopped = error.step
     else:
