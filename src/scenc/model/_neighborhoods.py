@@ -1,4 +1,4 @@
-"""Which cells are alike before training: the contrastive objective's anchors and neighbours."""
+"""Which cells are alike before training: anchors, and the neighbours that views are drawn from."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from sklearn.neighbors import NearestNeighbors
 
-from scenc._threads import kept_threads
 from scenc.data import Neighborhoods
 from scenc.data.counts import pool_small_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Beyond so many cells, comparing all pairs takes longer than an approximate search.
-_MOST_EXACT = 20_000
+# Of more cells so many are landmarks: batches are put together on them, and neighbours are among
+# them, so that the work grows with the number of cells and not with its square.
+_N_LANDMARKS = 20_000
+# Landmarks that each batch has, if it has so many cells.
+_LEAST_OF_BATCH = 100
+# Landmarks of its batch whose mean correction a cell gets.
+_N_CORRECTING = 5
 # Cells whose neighbours are weighed at a time: on the way each neighbour takes ten numbers.
 _CHUNK = 2**15
 
@@ -30,9 +35,13 @@ def find_neighborhoods(
     """Find each cell's anchor and its neighbours across batches.
 
     Anchors are principal components, corrected by Harmony where there are several batches.
-    Neighbours are nearest by cosine, since the contrastive loss compares directions. A neighbour is
+    Neighbours are nearest by cosine, since the contrast compares directions. A neighbour is
     drawn such that each batch among a cell's neighbours has the same chance: otherwise most would
     come from the cell's own batch, and the network would learn little across batches.
+
+    Of more than 20,000 cells so many are landmarks, drawn at random and at least 100 of each batch:
+    Harmony corrects them, other cells move as the landmarks of their batch beside them do, and
+    neighbours are landmarks.
 
     Parameters
     ----------
@@ -44,7 +53,7 @@ def find_neighborhoods(
     n_neighbors
         Neighbours of each cell; fewer if there are fewer cells.
     seed
-        Seed of Harmony and of an approximate search.
+        Seed of Harmony and of the landmarks.
     shown
         Rows that may be neighbours; ``None``: all. Test cells must not be seen in training, not as
         neighbours either.
@@ -54,19 +63,35 @@ def find_neighborhoods(
     Korsunsky et al. (2019), Fast, sensitive and accurate integration of single-cell data with
     Harmony.
     """
-    places, batches = components, pool_small_batches(batches)
+    batches = pool_small_batches(batches)
+    rows = np.arange(len(components)) if shown is None else shown
+    landmarks = _landmarks(rows, batches, seed)
+    places = components
     if len(np.unique(batches)) > 1:
-        places = _harmonise(components, batches, seed)
+        places = _corrected(components, batches, landmarks, seed)
     length = np.linalg.norm(places, axis=1, keepdims=True)
     directions = np.divide(places, length, out=np.zeros_like(places), where=length > 0)
-    rows = np.arange(len(places)) if shown is None else shown
-    neighbors = np.zeros((len(places), min(n_neighbors, len(rows) - 1)), np.int64)
-    neighbors[rows] = rows[_nearest(directions[rows], neighbors.shape[1], seed)]
+    neighbors = np.zeros((len(places), min(n_neighbors, len(landmarks) - 1)), np.int64)
+    neighbors[rows] = _nearest(directions, rows, landmarks, neighbors.shape[1])
     odds = np.empty(neighbors.shape)
     for start in range(0, len(neighbors), _CHUNK):
         some = slice(start, start + _CHUNK)
         odds[some] = _balanced_odds(batches[neighbors[some]])
     return Neighborhoods(places, neighbors, odds, batches)
+
+
+def _landmarks(rows: NDArray[np.int64], batches: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return the rows that others are compared with, ascending: all, or some of each batch."""
+    if len(rows) <= _N_LANDMARKS:
+        return rows
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    order = shuffled[np.argsort(batches[shuffled], kind="stable")]
+    sizes = np.unique(batches[order], return_counts=True)[1]
+    least = np.minimum(sizes, _LEAST_OF_BATCH)
+    wanted = np.maximum(least, sizes * _N_LANDMARKS // len(rows))
+    starts = np.cumsum(sizes) - sizes
+    place_in_batch = np.arange(len(order)) - np.repeat(starts, sizes)
+    return np.sort(order[place_in_batch < np.repeat(wanted, sizes)])
 
 
 def _harmonise(
@@ -84,22 +109,45 @@ def _harmonise(
     return corrected
 
 
-def _nearest(points: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int64]:
-    """Return each point's k nearest others, shape ``(n_points, k)``."""
-    if len(points) <= _MOST_EXACT:
-        from sklearn.neighbors import NearestNeighbors
+def _corrected(
+    components: NDArray[np.float32],
+    batches: NDArray[np.int64],
+    landmarks: NDArray[np.int64],
+    seed: int,
+) -> NDArray[np.float32]:
+    """Correct landmarks by Harmony, and other cells as the nearest landmarks of their batch."""
+    if len(landmarks) == len(components):
+        return _harmonise(components, batches, seed)
+    moved = _harmonise(components[landmarks], batches[landmarks], seed) - components[landmarks]
+    corrected = components.copy()
+    corrected[landmarks] += moved
+    is_landmark = np.zeros(len(components), dtype=bool)
+    is_landmark[landmarks] = True
+    for batch in np.unique(batches[~is_landmark]):
+        others = np.flatnonzero((batches == batch) & ~is_landmark)
+        own = np.flatnonzero(batches[landmarks] == batch)
+        if not len(own):  # none of its cells may be shown
+            own = np.arange(len(landmarks))
+        search = NearestNeighbors(n_neighbors=min(_N_CORRECTING, len(own)), algorithm="brute")
+        search.fit(components[landmarks[own]])
+        found = search.kneighbors(components[others], return_distance=False)
+        corrected[others] += moved[own[found]].mean(axis=1)
+    return corrected
 
-        # Without an argument, kneighbors leaves each point out of its neighbours.
-        search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points)
-        exact: NDArray[np.int64] = search.kneighbors(return_distance=False).astype(np.int64)
-        return exact
-    from pynndescent import NNDescent
 
-    with kept_threads():
-        found, _ = NNDescent(points, n_neighbors=k + 1, random_state=seed).neighbor_graph
-    # A point is its own nearest neighbour and stands first (or a duplicate of it does).
-    others: NDArray[np.int64] = found[:, 1:].astype(np.int64)
-    return others
+def _nearest(
+    points: NDArray[np.float32], rows: NDArray[np.int64], among: NDArray[np.int64], k: int
+) -> NDArray[np.int64]:
+    """Return the k of some points nearest to each row, itself left out, ``(n_rows, k)``."""
+    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(points[among])
+    nearest = np.empty((len(rows), k), np.int64)
+    for start in range(0, len(rows), _CHUNK):
+        some = rows[start : start + _CHUNK]
+        found = among[search.kneighbors(points[some], return_distance=False)]
+        # The point itself goes last, and is cut off; of a point that is not there the last one.
+        order = np.argsort(found == some[:, None], axis=1, kind="stable")[:, :k]
+        nearest[start : start + len(some)] = np.take_along_axis(found, order, axis=1)
+    return nearest
 
 
 def _balanced_odds(batches: NDArray[np.int64]) -> NDArray[np.float64]:
