@@ -158,3 +158,28 @@ def test_neighbours_are_weighed_in_parts(monkeypatch):
     in_parts = find_neighborhoods(points, batches, 4, seed=0)
     np.testing.assert_array_equal(in_parts.odds, whole.odds)
     np.testing.assert_array_equal(whole.odds, _balanced_odds(batches[whole.neighbors]))
+
+
+def test_many_cells_have_neighbours_among_landmarks():
+    # Four types in three batches that are shifted apart, one of them small; type by direction.
+    rng = np.random.default_rng(0)
+    n = 24_000
+    kind, batch = rng.integers(0, 4, n), rng.choice(3, n, p=[0.6, 0.397, 0.003])
+    shift = rng.normal(size=(3, 8))
+    points = (np.eye(8)[kind] * 12 + shift[batch] + rng.normal(size=(n, 8))).astype(np.float32)
+    shown = np.flatnonzero(rng.random(n) < 0.95)
+    found = find_neighborhoods(points, batch, 10, seed=0, shown=shown)
+    assert (kind[found.neighbors[shown]] == kind[shown, None]).mean() > 0.99
+    assert (found.neighbors[shown] != shown[:, None]).all()
+    assert np.isin(found.neighbors[shown], shown).all()
+    assert len(np.unique(found.neighbors[shown])) <= 20_000
+    # Batches are nearer to each other than before, in cells that are no landmarks, too.
+    hidden = np.setdiff1d(np.arange(n), shown)
+    for rows in (shown, hidden):
+        before, after = (
+            [places[rows][batch[rows] == b].mean(axis=0) for b in (0, 1)]
+            for places in (points, found.anchors)
+        )
+        assert np.linalg.norm(after[0] - after[1]) < 0.3 * np.linalg.norm(before[0] - before[1])
+    again = find_neighborhoods(points, batch, 10, seed=0, shown=shown)
+    np.testing.assert_array_equal(again.neighbors, found.neighbors)
