@@ -382,7 +382,7 @@ def keep_busy() -> None:
 
 
 def bench_preparation(args: argparse.Namespace) -> None:
-    """Time what the contrastive objective needs before it trains, and its memory."""
+    """Time what objectives with partners need before it trains, and its memory."""
     from scenc.model._aligned_counts import align_anndata
     from scenc.model._components import find_components, sample, variable_genes
     from scenc.model._neighborhoods import find_neighborhoods

@@ -198,11 +198,11 @@ def files(folder):
     for name, module in (("files", many), ("store", stored)):
         for batch in module.train_dataloader():
             show(f"{name}: batch", batch.genes, batch.values(), batch.lengths, batch.cells)
-        for objective in ("masked", "contrastive"):
+        for objective in ("masked", "contrastive", "generative"):
             settings = {**TINY, "objective": objective, "n_top_genes": 40}
             model = scenc.Model(datamodule=module, **settings)
             checkpoints = {"checkpoint_dir": folder / f"{name} {objective}"}
-            if objective == "contrastive":
+            if objective != "masked":
                 checkpoints["n_neighbors"] = 5
             model.train(max_epochs=2, batch_size=32, **QUIET, **checkpoints)
             show(f"{name} {objective}: weights", model.module.state_dict())

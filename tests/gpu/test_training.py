@@ -18,11 +18,14 @@ if not torch.cuda.is_available() and "SCENC_GPU_TESTS_ON" not in os.environ:
 
 OBJECTIVES = {
     "masked": {"objective": "masked"},
-    "contrastive": {
-        "objective": "contrastive",
-        "pooling": "expression",
-        "gene_init": "spectral",
-        "residual_init": "zero",
+    **{
+        objective: {
+            "objective": objective,
+            "pooling": "expression",
+            "gene_init": "spectral",
+            "residual_init": "zero",
+        }
+        for objective in ("contrastive", "generative")
     },
 }
 VIEWS = {"view_genes": 15, "n_neighbors": 5}
@@ -85,7 +88,7 @@ def test_every_encoding_trains_and_embeds_as_on_a_cpu(
 ):
     setup = {"batch_key": "batch"}
     model = make_model(adata, setup, dropout=0.1, **OBJECTIVES[objective], **encoding)
-    views = VIEWS if objective == "contrastive" else {}
+    views = VIEWS if objective != "masked" else {}
     train(model, accelerator=gpu, max_epochs=8, lr=5e-3, **views)
     assert model.module.device.type == gpu
     losses = curve(model, "train_loss").to_numpy()
@@ -101,7 +104,7 @@ def test_every_encoding_trains_and_embeds_as_on_a_cpu(
 def test_every_precision_trains_as_full_precision_on_a_cpu(
     gpu, adata, make_model, train, objective, precision
 ):
-    views = VIEWS if objective == "contrastive" else {}
+    views = VIEWS if objective != "masked" else {}
     setup, settings = {"batch_key": "batch"}, {**OBJECTIVES[objective], "dropout": 0.0}
     expected = train(make_model(adata, setup, **settings), **views)
     model = make_model(adata, setup, **settings)
@@ -153,7 +156,7 @@ def test_deterministic_algorithms_know_every_operation(
 ):
     """PyTorch refuses those that it cannot repeat."""
     model = make_model(adata, {"batch_key": "batch"}, **OBJECTIVES[objective], **encoding)
-    views = VIEWS if objective == "contrastive" else {}
+    views = VIEWS if objective != "masked" else {}
     train(model, accelerator=gpu, max_epochs=1, deterministic=True, **views)
     assert np.isfinite(curve(model)).all()
 
