@@ -143,7 +143,7 @@ def test_what_is_no_file_of_cells_is_refused(tmp_path, write, adata):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"\n<?xml version='1.0'?>", "a web page"),
-        (gzip.compress(b"counts"), "gunzip"),
+        (gzip.compress(b"counts", mtime=0), "gunzip"),
         (b"PK\x03\x04rest", "a zip archive"),
         (b"", "is empty"),
         (b"anything", "is no .h5ad file, or damaged"),
