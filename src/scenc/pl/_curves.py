@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MODEL_LOSSES = {
     "reconstruction_loss_validation": "mean squared error of masked genes",
-    "validation_loss": "loss (contrast, anchor and masked genes)",
+    "validation_loss": "loss, all terms",
 }
 _RESULTS_LOSSES = {
     "reconstruction_loss_validation": "validation error (MSE)",
