@@ -67,6 +67,7 @@ def server(tmp_path, monkeypatch):
     server.server_close()
 
 
+@pytest.mark.filterwarnings("ignore:.* lacks .* of 60 genes:UserWarning")
 def test_files_at_addresses_are_files(server, tmp_path, write_cells, trained):
     counts = write_cells(tmp_path / "a.h5ad").uns["counts"]
     address = f"{server}/a.h5ad"

@@ -59,10 +59,21 @@ def make_registry(
             },
             "summary_stats": {f"n_{name}": len(categories)},
         }
+    # Files have no further covariates.
+    fields["extra_categorical_covs"] = {
+        "data_registry": {},
+        "state_registry": {},
+        "summary_stats": {"n_extra_categorical_covs": 0},
+    }
     return {
         "scvi_version": version("scvi-tools"),
         "model_name": "Model",
         "setup_method_name": "setup_anndata",
-        "setup_args": {"batch_key": keys["batch"], "labels_key": keys["labels"], **setup_args},
+        "setup_args": {
+            "batch_key": keys["batch"],
+            "labels_key": keys["labels"],
+            "categorical_covariate_keys": None,
+            **setup_args,
+        },
         "field_registries": fields,
     }
