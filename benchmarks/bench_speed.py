@@ -387,7 +387,7 @@ def bench_preparation(args: argparse.Namespace) -> None:
     from scenc.model._components import find_components, sample, variable_genes
     from scenc.model._neighborhoods import find_neighborhoods
 
-    rows = []
+    rows = [bench_neighbors(n_cells) for n_cells in args.places]
     for n_cells in args.sizes:
         adata = many_cells(n_cells, args.genes)
         batches = adata.obs["batch"].cat.codes.to_numpy().astype(np.int64)
@@ -421,6 +421,31 @@ def bench_preparation(args: argparse.Namespace) -> None:
             rows.append(row)
             print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
     _write(args, rows)
+
+
+def bench_neighbors(n_cells: int) -> dict[str, Any]:
+    """Time Harmony and neighbours of cells of 30 types in ten batches, given their components."""
+    from scenc.model._neighborhoods import find_neighborhoods
+
+    rng = np.random.default_rng(0)
+    types, batches = rng.integers(0, 30, n_cells), rng.integers(0, 10, n_cells)
+    centres = 3 * rng.normal(size=(30, 64)).astype(np.float32)
+    shifts = 0.7 * rng.normal(size=(10, 64)).astype(np.float32)
+    places = rng.standard_normal((n_cells, 64), dtype=np.float32)
+    places += centres[types] + shifts[batches]
+    find_neighborhoods(places[:3000], batches[:3000], 20, 0)
+    start, day = time.process_time(), time.perf_counter()
+    memory = peak_memory(lambda: find_neighborhoods(places, batches, 20, 0))
+    row = {
+        "cells": n_cells,
+        "stage": "neighbours of given places",
+        "processor_s": time.process_time() - start,
+        "seconds": time.perf_counter() - day,
+        "memory_gb": memory,
+        "data_gb": places.nbytes / 1e9,
+    }
+    print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
+    return row
 
 
 def _short(value: Any) -> Any:
@@ -473,7 +498,10 @@ def main() -> None:
     of["presets"].add_argument("--device", default="cpu", help="cuda: in FP16 mixed precision")
     of["presets"].add_argument("--cells", help="h5ad file with counts of real cells in X")
     of["threads"].add_argument("--busy", nargs="+", type=int, default=[0, 2])
-    of["preparation"].add_argument("--sizes", nargs="+", type=int, default=[10_000, 100_000])
+    of["preparation"].add_argument("--sizes", nargs="*", type=int, default=[10_000, 100_000])
+    of["preparation"].add_argument(
+        "--places", nargs="*", type=int, default=[], help="cells whose components are given"
+    )
     of["preparation"].add_argument("--genes", type=int, default=1_000, help="drawn for each cell")
     args = parser.parse_args()
     # As in training and embedding.
