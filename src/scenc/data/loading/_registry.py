@@ -63,6 +63,11 @@ def make_registry(
         "scvi_version": version("scvi-tools"),
         "model_name": "Model",
         "setup_method_name": "setup_anndata",
-        "setup_args": {"batch_key": keys["batch"], "labels_key": keys["labels"], **setup_args},
+        "setup_args": {
+            "batch_key": keys["batch"],
+            "labels_key": keys["labels"],
+            "categorical_covariate_keys": None,
+            **setup_args,
+        },
         "field_registries": fields,
     }
