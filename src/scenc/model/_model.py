@@ -905,7 +905,8 @@ class Model(ExpressionMixin, SetupMixin):
     def _registered(self) -> AnnDataManager:
         """Return the groups of the model's cells, by the columns that the model was made with."""
         # Whoever sets the same data up for another model writes other groups in their place.
-        self._adata_manager.validate()
+        if "_scvi_manager_uuid" in self.adata.uns:
+            self._adata_manager.validate()
         return self._adata_manager
 
     def _cell_covariates(self, files: CellModule | None) -> Covariates:
