@@ -125,6 +125,18 @@ def test_transcripts_and_numbers_are_pointed_out():
     assert "1 names are numbers" in genes.notes[1]
 
 
+@pytest.mark.parametrize("name", ["{}", "{}-1", "s1_{}-1", "{}-1-donor2", "GSM1:{}x"])
+def test_barcodes_of_cells_are_no_names_of_genes(name):
+    rng = np.random.default_rng(0)
+    names = [name.format("".join(rng.choice([*"ACGT"], 16))) for _ in range(6)]
+    if name.endswith("x"):  # velocyto's own way
+        names = [text.removesuffix("x") for text in names]
+    (caution,) = harmonize([*names, "CD4"]).cautions
+    assert "6 of 7 genes are named like barcodes of cells" in caution
+    assert "adata.T" in caution
+    assert not harmonize(["CAT", "TAC1", "GATA1", "ACTG1", "ACAT2", "TTC4", "CD4"]).cautions
+
+
 def test_report():
     genes = harmonize(["CPSF3L", "INTS11", "QARS", "<b>", ""])
     assert genes.counts == {"symbol": 1, "previous": 1, "ambiguous": 1, "unknown": 1, "unnamed": 1}

@@ -450,3 +450,66 @@ def test_cells_of_one_batch(cells):
     own = model.get_normalized_expression()
     np.testing.assert_allclose(own.sum(axis=1), 1, rtol=1e-4)
     pd.testing.assert_frame_equal(model.get_normalized_expression(transform_batch=0), own)
+
+
+# Groups of cells
+
+
+@pytest.mark.parametrize("keys", [{"batch_key": "plate"}, {"labels_key": "batch"}], ids=str)
+def test_another_setup_of_the_same_data_leaves_a_model_its_batches(make_cells, weights_of, keys):
+    one, cells = make_cells(), make_cells()
+    # As many plates as batches, so that the numbers of one would do for the other.
+    cells.obs["plate"] = np.where(np.arange(N_CELLS) < 75, "p1", "p0")
+    expected = train(make_model(one))
+    model = make_model(cells)
+    Model.setup_anndata(cells, **keys)
+    train(model)
+    assert model.covariates == {"batch": ["donor0", "donor1"]}
+    for name, weights in weights_of(expected).items():
+        np.testing.assert_array_equal(weights_of(model)[name], weights, err_msg=name)
+    Model.setup_anndata(cells, **keys)
+    pd.testing.assert_frame_equal(
+        model.get_normalized_expression(), expected.get_normalized_expression()
+    )
+
+
+def test_covariates_are_compared_as_names(cells):
+    cells.obs["plate"] = np.arange(N_CELLS) % 3
+    model = make_model(cells, {**KEYS, "categorical_covariate_keys": "plate"})
+    assert model.covariates["plate"] == ["0", "1", "2"]
+    other = cells.copy()
+    other.obs["plate"] = pd.Categorical((1.0 + np.arange(N_CELLS) % 3).astype(float))
+    model.attach(other)
+    mapping = model.adata_manager.get_state_registry("extra_categorical_covs")["mappings"]
+    assert mapping["plate"].tolist() == ["0", "1", "2", "3"]
+    assert other.obsm["_scvi_extra_categorical_covs"]["plate"].tolist()[:4] == [1, 2, 3, 1]
+
+
+def test_missing_covariates_are_counted_and_refused(cells):
+    cells.obs["plate"] = np.where(np.arange(N_CELLS) < 5, None, "p")
+    with pytest.raises(ValueError, match=r"5 of 150 cells have no covariate: .*obs\['plate'\]"):
+        Model.setup_anndata(cells, categorical_covariate_keys=["plate"])
+    with pytest.raises(KeyError, match=r"no column 'plait' \(there: batch"):
+        Model.setup_anndata(cells, categorical_covariate_keys=["plait"])
+
+
+def test_numbers_as_a_covariate_are_warned_about(cells):
+    cells.obs["age"] = np.random.default_rng(0).normal(size=N_CELLS)
+    with pytest.warns(UserWarning, match="has 150 values for 150 cells.*pandas.cut"):
+        Model.setup_anndata(cells, categorical_covariate_keys=["age"])
+
+
+def test_groups_without_cells_are_not_compared(model, cells):
+    cells.obs["plate"] = pd.Categorical(np.arange(N_CELLS) % 2, categories=[0, 1, 2])
+    table = model.differential_expression(cells, groupby="plate", all_stats=False)
+    assert table["comparison"].unique().tolist() == ["0 vs Rest", "1 vs Rest"]
+    one = model.differential_expression(cells, groupby="plate", group1=1, all_stats=False)
+    assert one["comparison"].unique().tolist() == ["1 vs Rest"]
+    for asked in ({"group1": 2}, {"group1": "0", "group2": 2}):
+        with pytest.raises(ValueError, match=r"the value '2' in obs\['plate'\] \(there: 0, 1"):
+            model.differential_expression(cells, groupby="plate", **asked)
+    cells.obs["plate"] = "all"
+    with pytest.raises(ValueError, match="a group has no cells"):
+        model.differential_expression(cells, groupby="plate", group1="all")
+    with pytest.raises(ValueError, match="groupby="):
+        model.differential_expression()

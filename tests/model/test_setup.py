@@ -288,3 +288,28 @@ def test_dense_half_precision_is_taken_for_what_it_is(adata, trained, tmp_path):
     (path,) = trained.embed_files([tmp_path / "half.h5ad"], tmp_path / "out", progress=False)
     found = anndata.read_h5ad(path).obsm["X_scenc"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_cells_that_are_opened_lazily_are_named_with_the_remedy(adata, trained, tmp_path):
+    from anndata.experimental import read_lazy
+
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    lazy = read_lazy(tmp_path / "cells.h5ad")
+    for take in (Model.setup_anndata, trained.get_latent_representation):
+        with pytest.raises(TypeError, match=r"opened lazily: use adata.to_memory\(\)"):
+            take(lazy)
+
+
+def test_values_scaled_to_one_depth_are_warned_about(adata):
+    values = adata.X.toarray()
+    adata.X = np.rint(values / values.sum(axis=1, keepdims=True) * 1e6)
+    with pytest.warns(UserWarning, match=r"adata.X have next to the same total \(.*CPM"):
+        Model.setup_anndata(adata)
+
+
+def test_a_matrix_of_genes_x_cells_is_warned_about(make_adata):
+    rng = np.random.default_rng(0)
+    barcodes = ["".join(rng.choice([*"ACGT"], 16)) + "-1" for _ in range(60)]
+    turned = make_adata(var=pd.DataFrame(index=barcodes))
+    with pytest.warns(UserWarning, match="60 of 60 genes are named like barcodes of cells"):
+        Model.setup_anndata(turned)

@@ -46,6 +46,8 @@ _KINDS = (
     ("other_ensembl", re.compile(r"ENS[A-Z]*[TPE]\d{11}(?:\.\d+)?", re.IGNORECASE)),
     ("number", re.compile(r"\d+")),
 )
+# A cell's barcode, beside a sample's name perhaps (AAACCTGAGAAACCAT-1, s1_AAACCTGAGAAACCAT).
+_BARCODE = re.compile(r"(?:.*[^A-Za-z])?[ACGT]{12,}(?:[-_.].*)?")
 # Share of the names above which they are taken to be of two species.
 _LEAST_OF_TWO = 0.1
 _NOT_UPPER = re.compile(r"[a-z]")
@@ -214,6 +216,17 @@ def count_species(table: pd.DataFrame, known: NDArray[np.bool_]) -> tuple[int, p
     for_human = int(species.get("human", 0)) + int((is_symbol & known).sum())
     for_human += int((table["kind"] == "hgnc").sum())
     return for_human, species.drop("human", errors="ignore"), int(lower.sum())
+
+
+def describe_barcodes(names: Names) -> str:
+    """Return that names are barcodes of cells, ``""`` if most are not."""
+    barcodes = [name for name in names.tolist() if _BARCODE.fullmatch(name)]
+    if len(barcodes) <= 0.5 * len(names):
+        return ""
+    return (
+        f"{len(barcodes):,} of {len(names):,} genes are named like barcodes of cells "
+        f"({barcodes[0]}): is the matrix genes x cells? scenc wants cells x genes (adata.T.copy())"
+    )
 
 
 def describe_mixture(table: pd.DataFrame, known: NDArray[np.bool_]) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from scenc.genes._gene_map import GeneMap
 from scenc.genes._gene_table import AMBIGUOUS, LEVELS, NONE, GeneTable
 from scenc.genes._identifiers import (
+    describe_barcodes,
     describe_mixture,
     detect_species,
     group,
@@ -84,9 +85,9 @@ class Lookup:
         rows = np.where(is_symbol, rows, NONE)
         notes, human = self._notes(), species == "human"
         if species == "auto":
-            mixture = describe_mixture(self.ids, rows != NONE)
-            if mixture:
-                self.cautions.append(mixture)
+            odd = describe_barcodes(self.names) or describe_mixture(self.ids, rows != NONE)
+            if odd:
+                self.cautions.append(odd)
             species, reason = detect_species(self.ids, rows != NONE)
             if reason:
                 hint = 'symbols were not mapped; species="human" maps them'

@@ -97,6 +97,11 @@ def require_data(data: Any, taker: str, *kinds: type[AnnData | MuData]) -> None:
         It is none of them.
     """
     if isinstance(data, kinds):
+        if isinstance(data, AnnData) and not isinstance(data.obs, pd.DataFrame):
+            raise TypeError(
+                f"{taker} takes cells in memory or backed, and these were opened lazily: use "
+                "adata.to_memory(), or anndata.read_h5ad(path, backed='r')."
+            )
         return
     if isinstance(data, MuData):
         remedy = "Use scenc.Model.setup_mudata, or give one modality: mdata['rna']."

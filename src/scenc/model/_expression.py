@@ -18,9 +18,11 @@ from scvi.model._utils import scrna_raw_counts_properties
 from scvi.model.base import BaseModelClass
 from scvi.model.base._de_core import _de_core  # what scvi-tools' own models build theirs on
 
+from scenc._printing import list_some
 from scenc._torch_settings import full_precision
 from scenc.data import UNKNOWN, CellCounts
 from scenc.genes import match
+from scenc.io import group_names, read_groups
 from scenc.model._components import line_up
 from scenc.model._covariates import BATCH, query_covariates, registered_covariates
 from scenc.model._fields import CountsField
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 # Column of obs with each cell's batch by the model's names, in data made for scvi-tools.
 _OWN_BATCH = "_scenc_batch"
+# And with the groups that are compared.
+_OWN_GROUP = "_scenc_group"
 # Least share of a cell's counts that genes which are not hidden are taken to have.
 _LEAST_REST = 1e-3
 
@@ -241,6 +245,10 @@ class ExpressionMixin(BaseModelClass):
         ------
         RuntimeError
             The model is not trained, or not with the generative objective.
+        KeyError
+            `groupby` is no column of obs.
+        ValueError
+            A group has no cells, or neither `groupby` nor `idx1` is given.
 
         References
         ----------
@@ -253,8 +261,11 @@ class ExpressionMixin(BaseModelClass):
         """
         self._require_decoder()
         data = self.adata if adata is None else adata
+        decoded = self._decoded_genes(data)
+        if idx1 is None:
+            groupby, group1, group2 = _name_groups(decoded.adata.obs, groupby, group1, group2)
         table: pd.DataFrame = _de_core(
-            self._decoded_genes(data), partial(self._drawn_expression, data), None, groupby,
+            decoded, partial(self._drawn_expression, data), None, groupby,
             group1, group2, idx1, idx2, all_stats, scrna_raw_counts_properties, self.vocabulary,
             mode, batchid1, batchid2, delta, batch_correction, fdr_target, silent, **kwargs,
         )  # fmt: skip
@@ -286,6 +297,8 @@ class ExpressionMixin(BaseModelClass):
         n_samples_overall: int = 1,
     ) -> NDArray[np.float32]:
         """Return the decoded shares of so many cells, drawn from those named, with z drawn too."""
+        if len(indices) == 0:
+            raise ValueError("There is nothing to compare: a group has no cells.")
         drawn = torch.randint(len(indices), (n_samples_overall,)).numpy()
         rows = np.sort(np.asarray(indices)[drawn])
         values = self.get_normalized_expression(
@@ -434,7 +447,7 @@ class ExpressionMixin(BaseModelClass):
     def _codes(self, adata: AnnData | MuData | None) -> NDArray[np.int64]:
         """Return the covariates of all cells of some data, -1 where the model does not know one."""
         if adata is None or adata is self._adata:
-            return registered_covariates(self._adata_manager).lined_up(self.covariates)
+            return registered_covariates(self._registered()).lined_up(self.covariates)
         return query_covariates(adata, self._setup_args, self.covariates)
 
     def _batch_codes(self, batches: Batches) -> list[int] | None:
@@ -472,6 +485,35 @@ class ExpressionMixin(BaseModelClass):
                 "The model was not trained to predict masked genes: get_elbo() tells how well "
                 "counts are explained. (model.train(masked_weight=1) trains both.)"
             )
+
+
+def _name_groups(
+    obs: pd.DataFrame,
+    groupby: str | None,
+    group1: Sequence[str] | str | None,
+    group2: str | None,
+) -> tuple[str, list[str], str | None]:
+    """Write each cell's group by name, and return the column of them and the groups to compare.
+
+    Categories without cells, as they are left where cells are dropped, are no groups.
+    """
+    if groupby is None:
+        raise ValueError("Name the column of obs to compare by (groupby=...), or rows (idx1=...).")
+    groups = read_groups(obs, groupby, "adata.obs").remove_unused_categories()
+    obs[_OWN_GROUP] = groups
+    there = groups.categories.tolist()
+    if group1 is None:
+        wanted = there
+    else:
+        several = not isinstance(group1, str) and np.iterable(group1)
+        wanted = group_names(group1 if several else [group1]).tolist()
+    other = None if group2 is None else str(group_names([group2])[0])
+    for name in wanted if other is None else [*wanted, other]:
+        if name not in there:
+            raise ValueError(
+                f"No cell has the value {name!r} in obs[{groupby!r}] (there: {list_some(there)})."
+            )
+    return _OWN_GROUP, wanted, other
 
 
 def _expected_shares(

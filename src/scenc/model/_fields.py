@@ -6,11 +6,18 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scvi import REGISTRY_KEYS
-from scvi.data.fields import CategoricalObsField, LayerField, MuDataWrapper
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LayerField,
+    MuDataWrapper,
+)
 
 from scenc._printing import list_some
 from scenc.data.counts import (
+    describe_continuous,
     describe_missing,
     describe_small_batches,
     gene_names,
@@ -22,7 +29,6 @@ from scenc.io import group_names, read_groups
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from anndata import AnnData
 
 GENES_KEY = "scenc_genes"
@@ -168,5 +174,62 @@ class GroupsField(CategoricalObsField):
         }
 
 
+class CovariatesField(CategoricalJointObsField):
+    """Further covariates, one name or several, which are compared by name and never missing."""
+
+    def __init__(self, registry_key: str, attr_keys: Sequence[str] | str | None, **kwargs: Any):
+        keys = [attr_keys] if isinstance(attr_keys, str) else attr_keys
+        super().__init__(registry_key, None if keys is None else list(keys), **kwargs)
+
+    def validate_field(self, adata: AnnData) -> None:
+        """Check that the columns are there, and that each cell has a value of each."""
+        for key, groups in self._groups(adata).items():
+            missing = describe_missing(groups, key, np.ones(len(groups), bool), "covariate")
+            if missing is not None:
+                raise ValueError(f"{missing}.")
+        super().validate_field(adata)
+
+    def register_field(self, adata: AnnData) -> dict[str, Any]:
+        """Write each cell's categories as numbers."""
+        for key, groups in self._groups(adata).items():
+            continuous = describe_continuous(groups, key)
+            if continuous is not None:
+                warnings.warn(continuous, UserWarning, stacklevel=2)
+        state: dict[str, Any] = super().register_field(adata)
+        return state
+
+    def transfer_field(
+        self,
+        state_registry: dict[str, Any],
+        adata_target: AnnData,
+        extend_categories: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Write each cell's categories as numbers of the first data; further ones follow."""
+        mappings = {}
+        for key, groups in self._groups(adata_target).items():
+            known = group_names(state_registry[self.MAPPINGS_KEY][key])
+            new = groups.categories if extend_categories else ()
+            mappings[key] = np.array([*dict.fromkeys([*known, *new])], dtype=object)
+        by_name = {**state_registry, self.MAPPINGS_KEY: mappings}
+        state: dict[str, Any] = super().transfer_field(by_name, adata_target, **kwargs)
+        return state
+
+    def _combine_fields(self, adata: AnnData) -> None:
+        columns = {key: groups.astype(object) for key, groups in self._groups(adata).items()}
+        adata.obsm[self.attr_key] = pd.DataFrame(columns, index=adata.obs_names)
+
+    def _make_array_categorical(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            # Of few cells in one category scvi-tools warns as if it were a batch.
+            warnings.filterwarnings("ignore", ".* has fewer than 3 cells", UserWarning)
+            state: dict[str, Any] = super()._make_array_categorical(*args, **kwargs)
+            return state
+
+    def _groups(self, adata: AnnData) -> dict[str, pd.Categorical]:
+        return {key: read_groups(adata.obs, key, "adata.obs") for key in self.attr_keys or ()}
+
+
+MuDataCovariatesField = MuDataWrapper(CovariatesField)
 MuDataGroupsField = MuDataWrapper(GroupsField)
 MuDataCountsField = MuDataWrapper(CountsField)

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
     from mudata import MuData
     from numpy.typing import NDArray
+    from scvi.data import AnnDataManager
 
     from scenc.data import CellModule
     from scenc.genes import GeneMatch
@@ -898,14 +899,21 @@ class Model(ExpressionMixin, SetupMixin):
 
     def _batches(self) -> NDArray[np.int64]:
         """Return the experimental batch of each training cell, as a number."""
-        codes = self._adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)
+        codes = self._registered().get_from_registry(REGISTRY_KEYS.BATCH_KEY)
         return np.asarray(codes).reshape(-1).astype(np.int64)
+
+    def _registered(self) -> AnnDataManager:
+        """Return the groups of the model's cells, by the columns that the model was made with."""
+        # Whoever sets the same data up for another model writes other groups in their place.
+        if "_scvi_manager_uuid" in self.adata.uns:
+            self._adata_manager.validate()
+        return self._adata_manager
 
     def _cell_covariates(self, files: CellModule | None) -> Covariates:
         """Return the batch and further covariates of the cells to train on."""
         if files is not None:
             return streamed_covariates(files)
-        return registered_covariates(self._adata_manager)
+        return registered_covariates(self._registered())
 
     def _training_covariates(self, files: CellModule | None) -> NDArray[np.int64]:
         """Return the covariates of the cells to train on; the decoder learns of new categories."""

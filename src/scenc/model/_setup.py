@@ -6,14 +6,15 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalJointObsField, MuDataCategoricalJointObsField
 from scvi.model.base import BaseModelClass
 
 from scenc.model._aligned_counts import require_data
 from scenc.model._fields import (
     CountsField,
+    CovariatesField,
     GroupsField,
     MuDataCountsField,
+    MuDataCovariatesField,
     MuDataGroupsField,
     report_genes,
 )
@@ -33,7 +34,7 @@ class SetupMixin(BaseModelClass):
         batch_key: str | None = None,
         labels_key: str | None = None,
         gene_ids: str | None = None,
-        categorical_covariate_keys: Sequence[str] | None = None,
+        categorical_covariate_keys: Sequence[str] | str | None = None,
         feature_types: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -52,7 +53,8 @@ class SetupMixin(BaseModelClass):
             Column of var that holds gene identifiers; ``None``: var_names.
         categorical_covariate_keys
             Columns of obs that the generative objective's decoder is told beside the batch, so that
-            the embedding need not hold what they explain.
+            the embedding need not hold what they explain. Values are compared as names and may not
+            be missing.
         feature_types
             Kinds of features to take as genes, by the column ``feature_types`` of var, or
             ``"all"``; ``None``: genes, and neither antibodies, hashtags, guides nor peaks. What is
@@ -80,7 +82,7 @@ class SetupMixin(BaseModelClass):
             CountsField(layer=layer, gene_ids=gene_ids, feature_types=feature_types),
             GroupsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
             GroupsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
-            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
+            CovariatesField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_args)
         manager.register_fields(adata, **kwargs)
@@ -97,7 +99,7 @@ class SetupMixin(BaseModelClass):
         gene_ids: str | None = None,
         feature_types: str | Sequence[str] | None = None,
         modalities: Mapping[str, str] | None = None,
-        categorical_covariate_keys: Sequence[str] | None = None,
+        categorical_covariate_keys: Sequence[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register where a MuData keeps its counts, genes, batches and labels, and check these.
@@ -147,7 +149,7 @@ class SetupMixin(BaseModelClass):
             ),
             MuDataGroupsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=where.batch_key),
             MuDataGroupsField(REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=where.labels_key),
-            MuDataCategoricalJointObsField(
+            MuDataCovariatesField(
                 REGISTRY_KEYS.CAT_COVS_KEY,
                 categorical_covariate_keys,
                 mod_key=where.categorical_covariate_keys,

@@ -79,3 +79,17 @@ def test_empty_matrices_pass():
     assert found.n_genes.tolist() == [0, 0, 0]
     assert found.maximum == 0
     assert not found.looks_log_normalized
+
+
+def test_values_scaled_to_one_depth_are_recognised_and_counts_are_not(counts):
+    scaled = counts / counts.sum(axis=1, keepdims=True) * 1e4
+    for values in (scaled, np.rint(scaled)):
+        found = check(sp.csr_matrix(values))
+        np.testing.assert_allclose(found.totals, values.sum(axis=1), rtol=1e-5)
+        assert found.looks_scaled
+        # A few cells may be of one depth by chance, and cells without counts are of none.
+        assert not check(values[:9]).looks_scaled
+        assert check(np.vstack([values, np.zeros_like(values)])).looks_scaled
+    assert not check(counts).looks_scaled
+    drawn_down = np.random.default_rng(0).multinomial(1000, np.full(6, 1 / 6), N_CELLS)
+    assert not check(drawn_down).looks_scaled

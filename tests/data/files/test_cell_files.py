@@ -507,3 +507,11 @@ def test_genes_may_count_in_the_library_size_alone(atlas):
     counts = cells.counts(np.arange(5, 200, 3)).toarray()
     np.testing.assert_array_equal(counts[:, :20], table[genes].iloc[5:200:3])
     np.testing.assert_allclose(counts[:, 20], table[others].iloc[5:200:3].sum(axis=1))
+
+
+def test_files_are_printed_in_words(cells):
+    n = cells.split_sizes
+    text = str(cells)
+    assert text == repr(cells)
+    assert text.startswith(f"CellFiles of {cells.n_obs} cells x 60 genes in 6 files")
+    assert f"{n['train']} for train" in text

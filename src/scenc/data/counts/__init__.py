@@ -11,6 +11,7 @@ from scenc.data.counts._check import (
     describe_low_coverage,
 )
 from scenc.data.counts._groups import (
+    describe_continuous,
     describe_missing,
     describe_small_batches,
     pool_small_batches,
@@ -29,6 +30,7 @@ __all__ = [
     "check_names",
     "check_values",
     "describe_low_coverage",
+    "describe_continuous",
     "describe_missing",
     "describe_small_batches",
     "gene_names",

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # log1p of counts scaled to 10^6 a cell stays below this; raw counts of a data set do not.
 _LOG_CEILING = 20.0
+# Totals of cells that differ by less than this share of their mean (standard deviation) have been
+# made equal, if there are so many cells; those of counts differ by half of it and more.
+_EQUAL_TOTALS, _LEAST_CELLS = 0.005, 10
 # Below this share of the shorter of two lists of genes, these are taken to be named differently.
 LEAST_SHARED = 0.1
 
@@ -75,6 +78,8 @@ class CountCheck:
         Largest value.
     first_fractional
         Cell, gene and value of the first value that is not an integer.
+    totals
+        Sum of the values of each cell, shape ``(n_cells,)``.
     """
 
     n_genes: NDArray[np.int64]
@@ -82,11 +87,23 @@ class CountCheck:
     n_values: int
     maximum: float
     first_fractional: tuple[str, str, float] | None
+    totals: NDArray[np.float64]
 
     @property
     def looks_log_normalized(self) -> bool:
         """Mostly fractions, and none larger than a logarithm gets."""
         return self.n_fractional > 0.5 * self.n_values and self.maximum <= _LOG_CEILING
+
+    @property
+    def looks_scaled(self) -> bool:
+        """The cells' totals are next to equal: scaled to one depth (CPM, TPM), rounded perhaps.
+
+        Counts drawn down to one depth have equal totals, too, but these are equal to the unit.
+        """
+        totals = self.totals[self.totals > 0]
+        if len(totals) < _LEAST_CELLS or (not self.n_fractional and np.ptp(totals) == 0):
+            return False
+        return bool(totals.std() < _EQUAL_TOTALS * totals.mean())
 
 
 def check_counts(
@@ -114,6 +131,7 @@ def check_counts(
     """
     named = np.asarray(gene_names != "")
     n_genes = np.zeros(rows.shape[0], np.int64)
+    totals = np.zeros(rows.shape[0])
     n_fractional = n_values = 0
     maximum = 0.0
     first: tuple[str, str, float] | None = None
@@ -129,13 +147,15 @@ def check_counts(
         nonzero = values != 0
         before = np.concatenate([[0], np.cumsum(nonzero)])
         n_genes[start : start + block.shape[0]] = np.diff(before[block.indptr])
+        sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+        totals[start : start + block.shape[0]] = np.diff(sums[block.indptr])
         n_values += int(before[-1])
         maximum = max(maximum, float(values.max(initial=0)))
         fractional = flag_fractions(values)
         n_fractional += int(fractional.sum())
         if first is None and fractional.any():
             first = _locate(fractional, start, block, cell_names, gene_names)
-    return CountCheck(n_genes, n_fractional, n_values, maximum, first)
+    return CountCheck(n_genes, n_fractional, n_values, maximum, first, totals)
 
 
 def _locate(
@@ -161,6 +181,12 @@ def check_values(
 ) -> CountCheck:
     """Check counts as `check_counts`; refuse log-normalised values and warn of other fractions."""
     check = check_counts(rows, cell_names, gene_names, where)
+    if check.looks_scaled:
+        problems.remarks.append(
+            f"All cells of {where} have next to the same total ({check.totals.mean():,.6g}), as "
+            "values scaled to one depth (CPM, TPM) have; scenc learns from raw counts: name the "
+            "layer that holds them."
+        )
     if check.first_fractional is None:
         return check
     cell, gene, value = check.first_fractional

@@ -16,15 +16,32 @@ LEAST_CELLS = 4
 _LEAST_MEAN = 2.0
 
 
-def describe_missing(groups: pd.Categorical, key: str, used: NDArray[np.bool_]) -> str | None:
+def describe_missing(
+    groups: pd.Categorical, key: str, used: NDArray[np.bool_], what: str = "batch"
+) -> str | None:
     """Return how many of the cells that are used have no batch, or None if all have one."""
     n_missing = int((used & (groups.codes < 0)).sum())
     if not n_missing:
         return None
     return (
-        f"{n_missing:,} of {int(used.sum()):,} cells have no batch: their value in obs[{key!r}] is "
-        f"missing. Fill it in (adata.obs[{key!r}].astype(object).fillna('unknown')), or leave "
-        "these cells out"
+        f"{n_missing:,} of {int(used.sum()):,} cells have no {what}: their value in "
+        f"obs[{key!r}] is missing. Fill it in "
+        f"(adata.obs[{key!r}].astype(object).fillna('unknown')), or leave these cells out"
+    )
+
+
+def describe_continuous(groups: pd.Categorical, key: str) -> str | None:
+    """Return that a covariate has about as many values as there are cells, or None if it has not.
+
+    Such a covariate tells the decoder which cell it decodes, so that the embedding need not.
+    """
+    n_values = len(groups.categories)
+    if len(groups) < LEAST_CELLS or len(groups) >= _LEAST_MEAN * n_values:
+        return None
+    return (
+        f"obs[{key!r}] has {n_values:,} values for {len(groups):,} cells: a categorical covariate "
+        "names groups of cells, such as donors. Cut numbers into a few groups "
+        f"(pandas.cut(adata.obs[{key!r}], 4)), or leave the covariate out."
     )
 
 

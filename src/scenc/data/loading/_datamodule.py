@@ -82,6 +82,16 @@ class CellModule(LightningDataModule):
     seed: int
     pin_memory: bool | None = None
 
+    def __str__(self) -> str:
+        # Lightning's own asks PyTorch's data sets for their sizes, which files do not have.
+        sizes = ", ".join(f"{size:,} for {name}" for name, size in self.split_sizes.items())
+        return (
+            f"{type(self).__name__} of {self.n_obs:,} cells x {self.n_vars:,} genes in "
+            f"{len(self.paths):,} files ({sizes})"
+        )
+
+    __repr__ = __str__
+
     @abstractmethod
     def use_vocabulary(
         self, genes: Sequence[str] | pd.Index[str], counted: Sequence[str] | pd.Index[str] = ()
