@@ -133,7 +133,9 @@ def means(found: pd.DataFrame, names: list[str], methods: dict[str, str]) -> str
     rows = {}
     for method, title in methods.items():
         own = found[found["data"].isin(names) & (found["method"] == method)]
-        by_seed = own.groupby("seed")[list(HEAD)].mean()[own.groupby("seed").size() == len(names)]
+        # Of a score that a run did not measure there is no mean.
+        by_seed = own.groupby("seed")[list(HEAD)].agg(lambda scores: scores.mean(skipna=False))
+        by_seed = by_seed[own.groupby("seed").size() == len(names)]
         if len(by_seed):
             rows[title] = [*(shown(c, by_seed[c], True) for c in HEAD), str(len(by_seed))]
     return table("", rows, [*(COLUMNS[c] for c in HEAD), "seeds"])
