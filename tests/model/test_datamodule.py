@@ -317,6 +317,30 @@ def test_resumed_training_of_an_anndata_ends_the_same(adata, tmp_path, objective
     assert resumed._n_epochs == whole._n_epochs
 
 
+def test_a_generative_training_without_neighbours_streams(make_cells, monkeypatch, tmp_path):
+    cells = make_cells()
+    settings = {"objective": "generative", "n_top_genes": 30, **SIZES}
+    whole, broken, resumed = (Model(datamodule=cells, **settings) for _ in range(3))
+    # What holds all cells in memory asks for them here.
+    monkeypatch.setattr(CellFiles, "counts", None)
+    whole.train(**TRAINING, same_cell=1.0)
+    assert whole.covariates["batch"] == sorted(cells.column("donor").categories)
+    losses = whole.history["count_loss_validation"].iloc[:, 0]
+    assert losses.iloc[-1] < losses.iloc[0]
+    _break_off(broken, tmp_path, at=9, same_cell=1.0)
+    resumed.train(**TRAINING, same_cell=1.0, checkpoint_dir=tmp_path, resume=True)
+    assert equal(whole, resumed)
+
+
+def test_files_lack_further_covariates_of_a_decoder(cells, joined):
+    adata = joined.copy()
+    adata.obs["plate"] = np.where(np.arange(adata.n_obs) % 2, "p", "q")
+    Model.setup_anndata(adata, categorical_covariate_keys=["plate"])
+    model = Model(adata, objective="generative", n_top_genes=30, **SIZES)
+    with pytest.raises(ValueError, match="cells to train on have no plate"):
+        model.train(**TRAINING, datamodule=cells)
+
+
 def _break_off(model, folder, at, **settings):
     from lightning.pytorch import Callback
 

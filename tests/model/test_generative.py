@@ -194,7 +194,7 @@ def test_cells_are_decoded_as_of_a_batch(model):
 
 @pytest.mark.parametrize("unknown", ["donor9", 2, -1, ["donor0", "donor9"]])
 def test_an_unknown_batch_to_decode_as_is_refused(model, unknown):
-    with pytest.raises(ValueError, match=r"no batch that the model was trained on: 'donor0', 'do"):
+    with pytest.raises(ValueError, match=r"no batch that the model was trained on: donor0, do"):
         model.get_normalized_expression(transform_batch=unknown)
 
 

@@ -56,8 +56,7 @@ def extended(
 ) -> dict[str, list[str]]:
     """Return categories with the new ones of other data behind them."""
     return {
-        name: [*names, *(new for new in others.get(name, ()) if new not in set(names))]
-        for name, names in known.items()
+        name: list(dict.fromkeys([*names, *others.get(name, ())])) for name, names in known.items()
     }
 
 

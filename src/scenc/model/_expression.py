@@ -19,26 +19,29 @@ from scvi.model.base import BaseModelClass
 from scvi.model.base._de_core import _de_core  # what scvi-tools' own models build theirs on
 
 from scenc._printing import list_some
-from scenc._torch_settings import full_precision
-from scenc.data import UNKNOWN, CellCounts
+from scenc.data import UNKNOWN
 from scenc.genes import match
 from scenc.io import group_names, read_groups
 from scenc.model._components import line_up
 from scenc.model._covariates import BATCH, query_covariates, registered_covariates
 from scenc.model._fields import CountsField
-from scenc.model._inference import apply_to_cells, mean_squared_errors, predict_genes
+from scenc.model._inference import (
+    apply_to_cells,
+    evidence_bounds,
+    expected_shares,
+    mean_squared_errors,
+    predict_genes,
+)
 from scenc.model._initial import make_tokenizer
-from scenc.nn import count_loss, kl_divergence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from scenc.data import TokenBatch
     from scenc.model._aligned_counts import AlignedCounts
-    from scenc.nn import CellTransformer, CountDecoder, Decoded, ModelConfig
+    from scenc.nn import CellTransformer, ModelConfig
     from scenc.train import TrainConfig
 
 # Column of obs with each cell's batch by the model's names, in data made for scvi-tools.
@@ -119,24 +122,23 @@ class ExpressionMixin(BaseModelClass):
         """
         self._require_decoder()
         cells, rows = self._query(adata, indices)
-        genes = None if gene_list is None else self._positions(gene_list)
-        codes = self._codes(adata)[rows]
-        shares = partial(
-            _expected_shares,
-            self.module,
-            codes=torch.from_numpy(codes).to(self.module.device),
+        wanted = None if gene_list is None else _listed(gene_list)
+        genes = None if wanted is None else self._positions(wanted)
+        names = self.vocabulary if wanted is None else pd.Index(wanted)
+        n_genes = len(names)
+        n_kept = 1 if n_samples is None or return_mean else n_samples
+        values, _ = self._shares(
+            cells,
+            rows,
+            self._codes(adata)[rows],
+            genes,
+            n_kept,
+            batch_size=batch_size,
+            precision=precision,
             batches=self._batch_codes(transform_batch),
-            genes=None if genes is None else torch.from_numpy(genes).to(self.module.device),
             n_samples=n_samples,
             mean=return_mean,
         )
-        n_genes = len(self.vocabulary) if genes is None else len(genes)
-        n_kept = 1 if n_samples is None or return_mean else n_samples
-        tokenizer = make_tokenizer(self.config)
-        values, _ = apply_to_cells(
-            shares, n_kept * n_genes, self.module, cells, rows, tokenizer, batch_size,
-            precision=precision,
-        )  # fmt: skip
         if library_size == "observed":
             values *= _known_sums(cells, rows)[:, None]
         else:
@@ -145,10 +147,6 @@ class ExpressionMixin(BaseModelClass):
             return values.reshape(len(rows), n_kept, n_genes).swapaxes(0, 1)
         if return_numpy:
             return values
-        if gene_list is None:
-            names = self.vocabulary
-        else:
-            names = pd.Index([gene_list] if isinstance(gene_list, str) else list(gene_list))
         return pd.DataFrame(values, index=cells.names[rows], columns=names)
 
     def get_elbo(
@@ -187,7 +185,7 @@ class ExpressionMixin(BaseModelClass):
         self._require_decoder()
         cells, rows = self._query(adata, indices)
         codes = self._codes(adata)[rows].clip(min=0)
-        bound = partial(_evidence_bounds, self.module, cells, rows, codes)
+        bound = partial(evidence_bounds, self.module, cells, rows, codes)
         tokenizer = make_tokenizer(self.config)
         values, _ = apply_to_cells(
             bound, 1, self.module, cells, rows, tokenizer, batch_size, precision=precision
@@ -261,26 +259,46 @@ class ExpressionMixin(BaseModelClass):
         """
         self._require_decoder()
         data = self.adata if adata is None else adata
-        decoded = self._decoded_genes(data)
+        # Read once: cells are drawn from them again and again.
+        cells, _ = self._query(data, None)
+        codes = self._codes(data)
+        decoded = self._decoded_genes(data, cells, codes)
         if idx1 is None:
             groupby, group1, group2 = _name_groups(decoded.adata.obs, groupby, group1, group2)
         table: pd.DataFrame = _de_core(
-            decoded, partial(self._drawn_expression, data), None, groupby,
-            group1, group2, idx1, idx2, all_stats, scrna_raw_counts_properties, self.vocabulary,
-            mode, batchid1, batchid2, delta, batch_correction, fdr_target, silent, **kwargs,
-        )  # fmt: skip
+            adata_manager=decoded,
+            model_fn=partial(self._drawn_shares, cells, codes),
+            representation_fn=None,
+            groupby=groupby,
+            group1=group1,
+            group2=group2,
+            idx1=idx1,
+            idx2=idx2,
+            all_stats=all_stats,
+            all_stats_fn=scrna_raw_counts_properties,
+            col_names=self.vocabulary,
+            mode=mode,
+            batchid1=batchid1,
+            batchid2=batchid2,
+            delta=delta,
+            batch_correction=batch_correction,
+            fdr=fdr_target,
+            silent=silent,
+            **kwargs,
+        )
         return table
 
-    def _decoded_genes(self, data: AnnData | MuData) -> AnnDataManager:
+    def _decoded_genes(
+        self, data: AnnData | MuData, cells: AlignedCounts, codes: NDArray[np.int64]
+    ) -> AnnDataManager:
         """Register the counts of the genes that are decoded: scvi-tools wants them and no others.
 
         Cells of a batch that the model does not know count as of its first.
         """
-        cells, rows = self._query(data, None)
-        matrix, positions = cells.rows.select(rows)
+        matrix, positions = cells.rows.select(np.arange(cells.n_cells))
         counts = line_up(matrix[positions], cells.gene_map, len(self.vocabulary))
         known = pd.Index(self.covariates[BATCH])
-        batches = pd.Categorical(known[self._codes(data)[:, 0].clip(min=0)], known)
+        batches = pd.Categorical(known[codes[:, 0].clip(min=0)], known)
         obs = data.obs.assign(**{_OWN_BATCH: batches})
         decoded = AnnData(counts, obs, pd.DataFrame(index=self.vocabulary))
         fields = [CountsField(), CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, _OWN_BATCH)]
@@ -288,9 +306,10 @@ class ExpressionMixin(BaseModelClass):
         manager.register_fields(decoded)
         return manager
 
-    def _drawn_expression(
+    def _drawn_shares(
         self,
-        data: AnnData | MuData,
+        cells: AlignedCounts,
+        codes: NDArray[np.int64],
         _: AnnData,
         indices: NDArray[np.int64],
         transform_batch: Batches = None,
@@ -301,10 +320,44 @@ class ExpressionMixin(BaseModelClass):
             raise ValueError("There is nothing to compare: a group has no cells.")
         drawn = torch.randint(len(indices), (n_samples_overall,)).numpy()
         rows = np.sort(np.asarray(indices)[drawn])
-        values = self.get_normalized_expression(
-            data, rows, transform_batch, n_samples=1, return_numpy=True
+        batches = self._batch_codes(transform_batch)
+        values, _empty = self._shares(
+            cells, rows, codes[rows], None, 1, batches=batches, n_samples=1
         )
-        return np.asarray(values)
+        return values
+
+    def _shares(
+        self,
+        cells: AlignedCounts,
+        rows: NDArray[np.int64],
+        codes: NDArray[np.int64],
+        genes: NDArray[np.int64] | None,
+        n_kept: int = 1,
+        *,
+        batch_size: int | None = None,
+        precision: str = "auto",
+        **how: Any,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Decode rows of cells, `codes` being their covariates; see `expected_shares`.
+
+        Returns
+        -------
+        Shares, shape ``(n_rows, n_kept * n_genes)``, and positions of rows without tokens.
+        """
+        device = self.module.device
+        shares = partial(
+            expected_shares,
+            self.module,
+            codes=torch.from_numpy(codes).to(device),
+            genes=None if genes is None else torch.from_numpy(genes).to(device),
+            **how,
+        )
+        n_genes = len(self.vocabulary) if genes is None else len(genes)
+        tokenizer = make_tokenizer(self.config)
+        return apply_to_cells(
+            shares, n_kept * n_genes, self.module, cells, rows, tokenizer, batch_size,
+            precision=precision,
+        )  # fmt: skip
 
     def get_reconstruction_error(
         self,
@@ -388,40 +441,36 @@ class ExpressionMixin(BaseModelClass):
         --------
         >>> model.predict_expression(genes=["CD3D", "MS4A1"])
         """
-        names = [genes] if isinstance(genes, str) else list(genes)
+        names = _listed(genes)
         if not names:
             raise ValueError("Name at least one gene (genes=[...]).")
         positions = self._positions(names)
         cells, rows = self._query(adata, indices)
-        apply = partial(apply_to_cells, batch_size=batch_size, precision=precision)
-        tokenizer = make_tokenizer(self.config)
+        how: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
         if self.config.objective == "generative":
-            predicted = self._decode_hidden(adata, cells, rows, positions, apply)
+            codes = self._codes(adata)[rows]
+            predicted = self._decode_hidden(cells, rows, codes, positions, **how)
         else:
             hidden = torch.from_numpy(positions).to(self.module.device)
             predict = partial(predict_genes, self.module, hidden)
-            predicted, _ = apply(predict, len(names), self.module, cells, rows, tokenizer)
+            tokenizer = make_tokenizer(self.config)
+            predicted, _ = apply_to_cells(
+                predict, len(names), self.module, cells, rows, tokenizer, **how
+            )
         return pd.DataFrame(predicted, index=cells.names[rows], columns=pd.Index(names))
 
     def _decode_hidden(
         self,
-        adata: AnnData | MuData | None,
         cells: AlignedCounts,
         rows: NDArray[np.int64],
+        codes: NDArray[np.int64],
         hidden: NDArray[np.int64],
-        apply: Callable[..., tuple[NDArray[np.float32], NDArray[np.int64]]],
+        **how: Any,
     ) -> NDArray[np.float32]:
         """Decode x~ of genes from cells that lack them, shape ``(n_rows, n_hidden)``."""
         gene_map = np.where(np.isin(cells.gene_map, hidden), UNKNOWN, cells.gene_map)
         seen = replace(cells, gene_map=gene_map)
-        shares = partial(
-            _expected_shares,
-            self.module,
-            codes=torch.from_numpy(self._codes(adata)[rows]).to(self.module.device),
-            genes=torch.from_numpy(hidden).to(self.module.device),
-        )
-        tokenizer = make_tokenizer(self.config)
-        share, empty = apply(shares, len(hidden), self.module, seen, rows, tokenizer)
+        share, empty = self._shares(seen, rows, codes, hidden, **how)
         # What is seen of a cell is the rest of its library.
         once = np.unique(hidden, return_index=True)[1]
         rest = np.maximum(1 - share[:, once].sum(axis=1, keepdims=True), _LEAST_REST)
@@ -433,9 +482,8 @@ class ExpressionMixin(BaseModelClass):
         expected[empty] = 0
         return np.asarray(expected, dtype=np.float32)
 
-    def _positions(self, genes: Sequence[str] | str) -> NDArray[np.int64]:
+    def _positions(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Return where in the vocabulary named genes are."""
-        names = [genes] if isinstance(genes, str) else list(genes)
         known = match(names, self.vocabulary, duplicates="all")
         if known.unmatched:
             raise ValueError(
@@ -467,7 +515,7 @@ class ExpressionMixin(BaseModelClass):
             else:
                 raise ValueError(
                     f"transform_batch={batch!r} is no batch that the model was trained on: "
-                    f"{', '.join(map(repr, names[:10]))}{', ...' if len(names) > 10 else ''}."
+                    f"{list_some(names)}."
                 )
         return codes
 
@@ -485,6 +533,10 @@ class ExpressionMixin(BaseModelClass):
                 "The model was not trained to predict masked genes: get_elbo() tells how well "
                 "counts are explained. (model.train(masked_weight=1) trains both.)"
             )
+
+
+def _listed(genes: Sequence[str] | str) -> list[str]:
+    return [genes] if isinstance(genes, str) else list(genes)
 
 
 def _name_groups(
@@ -514,99 +566,6 @@ def _name_groups(
                 f"No cell has the value {name!r} in obs[{groupby!r}] (there: {list_some(there)})."
             )
     return _OWN_GROUP, wanted, other
-
-
-def _expected_shares(
-    network: CellTransformer,
-    batch: TokenBatch,
-    codes: torch.Tensor,
-    batches: list[int] | None = None,
-    genes: torch.Tensor | None = None,
-    n_samples: int | None = None,
-    mean: bool = True,
-) -> torch.Tensor:
-    """Return the shares of counts that the decoder expects of cells, or several draws of them.
-
-    Parameters
-    ----------
-    network
-        The network.
-    batch
-        The cells as tokens.
-    codes
-        Covariates of all cells that `TokenBatch.cells` counts in; -1 where unknown.
-    batches
-        Batches to decode all cells as, and to take the mean over.
-    genes
-        Genes to return; ``None``: all.
-    n_samples, mean
-        As in `ExpressionMixin.get_normalized_expression`.
-
-    Returns
-    -------
-    Shape ``(n_cells, n_draws * n_genes)``.
-    """
-    own = codes[batch.cells.long()]
-    with full_precision(own.device):
-        z_mean, log_variance = network.bottleneck(network.embed_cells(batch).float())
-        draws = []
-        for _ in range(n_samples or 1):
-            noise = torch.randn_like(z_mean) * (0.5 * log_variance).exp() if n_samples else 0
-            share = _mean_shares(network.count_decoder, z_mean + noise, own, batches)
-            draws.append(share if genes is None else share[:, genes])
-        if mean:
-            return torch.stack(draws).mean(dim=0)
-        return torch.cat(draws, dim=1)
-
-
-def _mean_shares(
-    decoder: CountDecoder, latent: torch.Tensor, codes: torch.Tensor, batches: list[int] | None
-) -> torch.Tensor:
-    """Decode cells as of batches, and as the mean over categories where theirs are unknown."""
-    if batches is not None:
-        as_batch = [_with_category(codes, 0, batch) for batch in batches]
-        return torch.stack([_mean_shares(decoder, latent, c, None) for c in as_batch]).mean(dim=0)
-    for place, table in enumerate(decoder.shifts):
-        unknown = codes[:, place] < 0
-        if unknown.any():
-            share = latent.new_empty(len(latent), len(decoder.log_dispersion))
-            if not unknown.all():
-                share[~unknown] = _mean_shares(decoder, latent[~unknown], codes[~unknown], None)
-            each = [
-                _mean_shares(
-                    decoder, latent[unknown], _with_category(codes[unknown], place, category), None
-                )
-                for category in range(len(table))
-            ]
-            share[unknown] = torch.stack(each).mean(dim=0)
-            return share
-    decoded: Decoded = decoder(latent, codes)
-    return decoded.log_share.exp()
-
-
-def _with_category(codes: torch.Tensor, place: int, category: int) -> torch.Tensor:
-    changed = codes.clone()
-    changed[:, place] = category
-    return changed
-
-
-def _evidence_bounds(
-    network: CellTransformer,
-    cells: AlignedCounts,
-    rows: NDArray[np.int64],
-    codes: NDArray[np.int64],
-    batch: TokenBatch,
-) -> torch.Tensor:
-    """Return the evidence lower bound of each cell, with z at its mean, ``(n_cells, 1)``."""
-    asked = batch.cells.cpu().numpy()
-    counts = CellCounts.read(cells.rows, rows[asked], cells.gene_map, codes[asked])
-    counts = counts.to(network.device)
-    with full_precision(network.device):
-        mean, log_variance = network.bottleneck(network.embed_cells(batch).float())
-        decoder = network.count_decoder
-        decoded = decoder(mean, counts.covariates)
-        losses = count_loss(decoded, decoder.log_dispersion, counts)
-        return -(losses + kl_divergence(mean, log_variance))[:, None]
 
 
 def _known_sums(cells: AlignedCounts, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from scenc._arguments import choose
-from scenc._torch_settings import tf32_products, without_cudnn_attention
-from scenc.data import OrderedRequests, TokenDataset
+from scenc._torch_settings import full_precision, tf32_products, without_cudnn_attention
+from scenc.data import CellCounts, OrderedRequests, TokenDataset
+from scenc.nn import count_loss, kl_divergence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from scenc.data import TokenBatch, Tokenizer
     from scenc.model._aligned_counts import AlignedCounts
-    from scenc.nn import CellTransformer
+    from scenc.nn import CellTransformer, CountDecoder, Decoded
 
 _BATCH_SIZE = 128
 # What the matrix products of a network are computed in. Whatever it is, expression vectors, pooling
@@ -115,6 +116,99 @@ def predict_genes(network: CellTransformer, genes: torch.Tensor, batch: TokenBat
     """Predict x~ of genes, all of them hidden from the cells, shape ``(n_cells, n_named)``."""
     passes = torch.split(genes, _GENES_PER_PASS)
     return torch.cat([network.predict(batch, some, genes) for some in passes], dim=1)
+
+
+def expected_shares(
+    network: CellTransformer,
+    batch: TokenBatch,
+    codes: torch.Tensor,
+    batches: list[int] | None = None,
+    genes: torch.Tensor | None = None,
+    n_samples: int | None = None,
+    mean: bool = True,
+) -> torch.Tensor:
+    """Return the shares of counts that the decoder expects of cells, or several draws of them.
+
+    Parameters
+    ----------
+    network
+        The network.
+    batch
+        The cells as tokens.
+    codes
+        Covariates of all cells that `TokenBatch.cells` counts in; -1 where unknown.
+    batches
+        Batches to decode all cells as, and to take the mean over.
+    genes
+        Genes to return; ``None``: all.
+    n_samples, mean
+        As in `scenc.Model.get_normalized_expression`.
+
+    Returns
+    -------
+    Shape ``(n_cells, n_draws * n_genes)``.
+    """
+    own = codes[batch.cells.long()]
+    with full_precision(own.device):
+        z_mean, log_variance = network.bottleneck(network.embed_cells(batch).float())
+        draws = []
+        for _ in range(n_samples or 1):
+            noise = torch.randn_like(z_mean) * (0.5 * log_variance).exp() if n_samples else 0
+            share = _mean_shares(network.count_decoder, z_mean + noise, own, batches)
+            draws.append(share if genes is None else share[:, genes])
+        if mean:
+            return torch.stack(draws).mean(dim=0)
+        return torch.cat(draws, dim=1)
+
+
+def _mean_shares(
+    decoder: CountDecoder, latent: torch.Tensor, codes: torch.Tensor, batches: list[int] | None
+) -> torch.Tensor:
+    """Decode cells as of batches, and as the mean over categories where theirs are unknown."""
+    if batches is not None:
+        as_batch = [_with_category(codes, 0, batch) for batch in batches]
+        return torch.stack([_mean_shares(decoder, latent, c, None) for c in as_batch]).mean(dim=0)
+    for place, table in enumerate(decoder.shifts):
+        unknown = codes[:, place] < 0
+        if unknown.any():
+            share = latent.new_empty(len(latent), len(decoder.log_dispersion))
+            if not unknown.all():
+                share[~unknown] = _mean_shares(decoder, latent[~unknown], codes[~unknown], None)
+            each = [
+                _mean_shares(
+                    decoder, latent[unknown], _with_category(codes[unknown], place, category), None
+                )
+                for category in range(len(table))
+            ]
+            share[unknown] = torch.stack(each).mean(dim=0)
+            return share
+    decoded: Decoded = decoder(latent, codes)
+    return decoded.log_share.exp()
+
+
+def _with_category(codes: torch.Tensor, place: int, category: int) -> torch.Tensor:
+    changed = codes.clone()
+    changed[:, place] = category
+    return changed
+
+
+def evidence_bounds(
+    network: CellTransformer,
+    cells: AlignedCounts,
+    rows: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    batch: TokenBatch,
+) -> torch.Tensor:
+    """Return the evidence lower bound of each cell, with z at its mean, ``(n_cells, 1)``."""
+    asked = batch.cells.cpu().numpy()
+    counts = CellCounts.read(cells.rows, rows[asked], cells.gene_map, codes[asked])
+    counts = counts.to(network.device)
+    with full_precision(network.device):
+        mean, log_variance = network.bottleneck(network.embed_cells(batch).float())
+        decoder = network.count_decoder
+        decoded = decoder(mean, counts.covariates)
+        losses = count_loss(decoded, decoder.log_dispersion, counts)
+        return -(losses + kl_divergence(mean, log_variance))[:, None]
 
 
 def resolve_indices(indices: Sequence[int] | ArrayLike | None, n_cells: int) -> NDArray[np.int64]:

@@ -244,8 +244,9 @@ class Model(ExpressionMixin, SetupMixin):
         """Training curves by optimizer step, as one-column DataFrames; None before training.
 
         ``train_loss``, ``reconstruction_loss_validation`` and ``learning_rate``; with the
-        contrastive objective also ``validation_loss``, which chooses the best weights, and its
-        terms ``contrast_loss_validation`` and ``anchor_loss_validation``.
+        other objectives than the masked one also ``validation_loss``, which chooses the best
+        weights, and its terms: ``contrast_loss_validation``, ``anchor_loss_validation``, and with
+        the generative one ``count_loss_validation`` and ``kl_validation``.
         """
         return self.history_
 
@@ -296,7 +297,7 @@ class Model(ExpressionMixin, SetupMixin):
         Counted is what is kept from the forward to the backward pass for cells whose context is
         full, and the weights with their gradients and AdamW's state; not the data, nor PyTorch
         itself. On a GPU leave a fifth of the memory free beside it. Smaller batches, fewer genes a
-        cell (`context`, or `view_genes` with the contrastive objective) and
+        cell (`context`, or `view_genes` where views are trained on) and
         ``checkpoint_blocks=True`` take less.
 
         Parameters
@@ -373,7 +374,7 @@ class Model(ExpressionMixin, SetupMixin):
         max_epochs, batch_size, accumulate_grad_batches
             As in `scenc.train.TrainConfig`; ``None``: the preset's, or as many epochs as come to
             `cell_visits` if that is given. If the preset's batches do not fit into a GPU, smaller
-            ones are taken, and as many more accumulated (not with the contrastive objective).
+            ones are taken, and as many more accumulated (not where cells are told from each other).
         precision
             ``"auto"`` is FP16 mixed precision on CUDA and full precision elsewhere; else any
             precision of Lightning (``"32-true"``, ``"bf16-mixed"``, ...).
@@ -397,8 +398,9 @@ class Model(ExpressionMixin, SetupMixin):
             Whether to show progress.
         datamodule
             Cells of many files to train on; ``None``: those the model was made with. They have a
-            split of their own. The masked objective streams them; the contrastive one looks up
-            neighbours, and holds the counts of the model's genes in memory.
+            split of their own. The masked objective streams them, and so do the others with
+            ``same_cell=1`` and without anchors; otherwise these look up neighbours, and hold the
+            counts of the model's genes in memory.
         checkpoint_dir
             Folder for checkpoints, from which an interrupted training can go on.
         checkpoint_every
@@ -920,9 +922,17 @@ class Model(ExpressionMixin, SetupMixin):
         cells = self._cell_covariates(files)
         if self.config.objective != "generative":
             return cells.codes
-        self.covariates = extended(self.covariates, cells.categories)
-        self.module.count_decoder.extend([len(names) for names in self.covariates.values()])
-        return cells.lined_up(self.covariates)
+        known = extended(self.covariates, cells.categories)
+        codes = cells.lined_up(known)
+        for name, column in zip(known, codes.T, strict=True):
+            if (column < 0).any():
+                raise ValueError(
+                    f"{int((column < 0).sum()):,} of {len(column):,} cells to train on have no "
+                    f"{name}, which the model's decoder is told. Train on data that have it."
+                )
+        self.covariates = known
+        self.module.count_decoder.extend([len(names) for names in known.values()])
+        return codes
 
     def _query(
         self, adata: AnnData | MuData | None, indices: Sequence[int] | NDArray[Any] | None

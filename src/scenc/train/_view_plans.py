@@ -44,13 +44,11 @@ class ViewPlan(TrainingPlan):
     def _see(self, view: TokenBatch, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a view's embeddings by pair, and its squared errors' sum and number."""
         cells, decoded = self.network.embed_and_reconstruct(view)
-        # The tokenizer sorts a view's cells by their number of tokens, each view otherwise.
-        by_pair = torch.empty_like(cells).index_copy(0, view.cells, cells)
-        counts = own[view.cells]
-        hidden = view.masked & counts[:, None]
+        real = own[view.cells]
+        hidden = view.masked & real[:, None]
         errors = torch.where(hidden, decoded - view.targets(), 0).square().sum()
-        n_masked = (view.n_masked * counts).sum()
-        return by_pair, torch.stack([errors, n_masked.to(errors.dtype)])
+        n_masked = (view.n_masked * real).sum()
+        return _by_pair(cells, view), torch.stack([errors, n_masked.to(errors.dtype)])
 
     def _contrast(self, cells: torch.Tensor, batch: ViewBatch) -> torch.Tensor:
         """Return the contrast of both views' embeddings, over all ranks' pairs."""
@@ -132,8 +130,8 @@ class GenerativePlan(ViewPlan):
       `kl_weight` 1 and without partners, counts and KL together are minus the evidence lower bound.
     - *contrast*, *anchor* and *masked*: as in `ContrastivePlan`.
 
-    Terms of weight 0 are left out. Without anchor and partners (``same_cell=1``) no neighbours are
-    searched.
+    Terms of weight 0 do not count; that of KL is multiplied by the weight of counts, too. Without
+    anchor and partners (``same_cell=1``) no neighbours are searched.
 
     References
     ----------
@@ -189,11 +187,9 @@ class GenerativePlan(ViewPlan):
             seen = [self._see(view, batch.real) for view in (batch.first, batch.second)]
             embedded, errors = zip(*seen, strict=True)
             return torch.stack(embedded), torch.stack(errors).sum(dim=0)
-        views = []
-        for view in (batch.first, batch.second):
-            cells = self.network.embed_cells(view)
-            views.append(torch.empty_like(cells).index_copy(0, view.cells, cells))
-        return torch.stack(views), cells.new_zeros(2)
+        views = (batch.first, batch.second)
+        cells = torch.stack([_by_pair(self.network.embed_cells(view), view) for view in views])
+        return cells, cells.new_zeros(2)
 
     def _decode(self, cells: torch.Tensor, batch: ViewBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sums over pairs, means of both views, of the losses of counts and of KL."""
@@ -215,6 +211,11 @@ class GenerativePlan(ViewPlan):
             kl = kl_divergence(mean, log_variance).mean(dim=0)
             n_genes = len(decoder.log_dispersion)
             return (loss * batch.real).sum() / n_genes, (kl * batch.real).sum() / n_genes
+
+
+def _by_pair(cells: torch.Tensor, view: TokenBatch) -> torch.Tensor:
+    """Put a view's cells, which stand in the order of their length, in that of their pairs."""
+    return torch.empty_like(cells).index_copy(0, view.cells, cells)
 
 
 def distances(
