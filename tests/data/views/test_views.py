@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from functools import partial
+
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -9,6 +13,8 @@ from scenc.data import (
     COUNTED,
     UNKNOWN,
     CellCounts,
+    CellFiles,
+    FileViews,
     Neighborhoods,
     Tokenizer,
     ViewDataset,
@@ -203,3 +209,51 @@ def test_cells_without_neighbours_are_paired_with_themselves(counts):
     batch = dataset(counts, alone, same_cell=0.0)[Request(rows, 1)]
     assert batch.anchors.shape == (2, 3, 0)
     np.testing.assert_array_equal(batch.batches, np.tile(rows % 3, (2, 1)))
+
+
+def test_views_of_files_are_of_the_cells_that_are_read(counts, tmp_path):
+    # A cell without counts of the vocabulary, which is the first 20 genes; the rest counts only.
+    counts = counts.tolil()
+    counts[3, :20] = 0
+    counts = counts.tocsr()
+    genes = [f"FAKE{i}" for i in range(N_GENES)]
+    adata = anndata.AnnData(counts, var=pd.DataFrame(index=genes))
+    adata.obs["batch"] = [f"b{i % 3}" for i in range(N_CELLS)]
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    files = CellFiles(
+        [tmp_path / "cells.h5ad"],
+        batch_key="batch",
+        batch_size=16,
+        progress=False,
+        validation_size=0.0,
+    )
+    files.use_vocabulary(genes[:20], genes[20:])
+    covariates = files.column("batch").codes.astype(np.int64)[:, None]
+    make = partial(
+        FileViews,
+        tokenizer=Tokenizer(context=None, mask_fraction=0.0),
+        n_genes=20,
+        depth=(1.0, 1.0),
+        covariates=covariates,
+    )
+    dense, seen = counts.toarray(), []
+    for batch in files.train_dataloader(0, make):
+        n, decoded = batch.n_cells, batch.counts
+        table = np.zeros((2 * n, 20))
+        table[decoded.cell, decoded.gene] = decoded.value
+        np.testing.assert_array_equal(table[:n], table[n:])
+        # Which cells these are follows from their counts.
+        rows = [int(np.flatnonzero((dense[:, :20] == row).all(axis=1))[0]) for row in table[:n]]
+        seen += rows
+        np.testing.assert_array_equal(decoded.library[:n], dense[rows, :20].sum(axis=1))
+        np.testing.assert_array_equal(decoded.covariates[:n, 0], covariates[rows, 0])
+        np.testing.assert_array_equal(batch.batches, np.tile(covariates[rows, 0], (2, 1)))
+        # At full depth a view is its cell, and other genes are in the library size of x~.
+        for view in (batch.first, batch.second):
+            of_pair = np.asarray(rows)[view.cells]
+            x = np.log1p(dense[of_pair] / dense[of_pair].sum(axis=1, keepdims=True) * 1e4)
+            for place, values in enumerate(view.values()):
+                valid = view.valid[place]
+                expected = x[place, view.genes[place][valid]]
+                np.testing.assert_allclose(values[valid], expected, rtol=1e-5)
+    assert sorted(seen) == [row for row in range(N_CELLS) if row != 3]
