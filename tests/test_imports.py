@@ -35,6 +35,7 @@ ROOMS = (
     "scenc.nn.expression",
     "scenc.nn",
     "scenc.train",
+    "scenc.tasks",
     "scenc.model",
     "scenc.results",
     "scenc.pl",
