@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 _BATCH_SIZE = 256
 _LR = 5e-3
-# Steps between validations, and how many without improvement end the fit.
-_VALIDATE_EVERY, _PATIENCE = 50, 3
+# Passes over the cells at most, as in training: a few cells are soon learned by heart.
+_MOST_PASSES = 200
 
 
 class Latent(NamedTuple):
@@ -53,10 +53,10 @@ def fit_decoder(
     n_steps: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Fit a decoder to cells whose z is given; it ends with the weights of its best validation.
+    """Fit a decoder to cells whose z is given.
 
-    The loss is minus the log-likelihood of a cell's counts given a draw of its z, per gene. The
-    weights from before are validated as well, and stay if they are the best.
+    The loss is minus the log-likelihood of a cell's counts given a draw of its z, per gene. If it
+    is higher at the end than before on the cells to validate on, the weights from before stay.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def fit_decoder(
         Positions of the cells to fit to and to validate on. Without the latter the last weights
         stay.
     n_steps
-        Steps of 256 cells, at most.
+        Steps of 256 cells; fewer where they would be more than 200 passes over the cells.
     seed
         Of the order of cells and the draws of z; global random states are left alone.
 
@@ -80,6 +80,7 @@ def fit_decoder(
     """
     device = latent.mean.device
     order, noise = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
+    n_steps = min(n_steps, math.ceil(_MOST_PASSES * len(train) / _BATCH_SIZE))
     optimizer = AdamW(decoder.parameters(), lr=_LR, weight_decay=1e-2)
     schedule = CosineAnnealingLR(optimizer, n_steps)
     held_out = [validation[i : i + _BATCH_SIZE] for i in range(0, len(validation), _BATCH_SIZE)]
@@ -100,27 +101,18 @@ def fit_decoder(
 
     n_genes = len(decoder.log_dispersion)
     with full_precision(device), torch.enable_grad():
-        first = best = validate()
-        kept, n_worse = deepcopy(decoder.state_dict()), 0
-        for step in range(1, n_steps + 1):
+        before, kept = validate(), deepcopy(decoder.state_dict())
+        for _ in range(n_steps):
             cells = order.choice(train, min(_BATCH_SIZE, len(train)), replace=False)
             loss = loss_of(cells, draw=True) / len(cells) / n_genes
-            if not loss.isfinite():
-                break
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            if not held_out or (step % _VALIDATE_EVERY and step < n_steps):
-                continue
-            now = validate()
-            if now < best:
-                kept, best, n_worse = deepcopy(decoder.state_dict()), now, 0
-            else:
-                n_worse += 1
-            if n_worse == _PATIENCE:
-                break
-        if held_out:
+        after = validate()
+        # Written so that NaN is no improvement either.
+        if (held_out and not after < before) or not loss.isfinite():
             decoder.load_state_dict(kept)
-    logger.info("Decoder fitted to whole cells: count loss %.4f, before %.4f.", best, first)
-    return first, best
+            after = before
+    logger.info("Decoder fitted to whole cells: count loss %.4f, before %.4f.", after, before)
+    return before, after
