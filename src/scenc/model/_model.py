@@ -4,6 +4,7 @@ import warnings
 from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from scenc.model._aligned_counts import (
     rna_of,
     streamed_batches,
 )
+from scenc.model._check import CheckMixin
 from scenc.model._covariates import (
     Covariates,
     extended,
@@ -96,7 +98,7 @@ _PLANS: dict[str, type[TrainingPlan]] = {
 }
 
 
-class Model(ExpressionMixin, SetupMixin):
+class Model(CheckMixin, ExpressionMixin, SetupMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
@@ -359,6 +361,7 @@ class Model(ExpressionMixin, SetupMixin):
         resume: bool = False,
         overwrite: bool = False,
         logger: str | Logger | Sequence[Logger] | None = None,
+        check: bool | None = None,
         **overrides: Any,
     ) -> None:
         """Train on the data the model was made with; call again to train on.
@@ -415,6 +418,11 @@ class Model(ExpressionMixin, SetupMixin):
         logger
             Gets the curves as they grow: ``"csv"``, ``"tensorboard"`` (both beside the
             checkpoints, or in ``scenc_logs``), or loggers of Lightning.
+        check
+            Whether one line of the log compares the embedding with principal components at the
+            end, as `check` does: a warning of the log where it is no better. ``None``: after a
+            training of two minutes or more, which takes some seconds longer by it. Not where cells
+            are read from files while they are trained on.
         **overrides
             Any other attribute of `scenc.train.TrainConfig`.
 
@@ -503,6 +511,7 @@ class Model(ExpressionMixin, SetupMixin):
                 overwrite=overwrite,
                 names={"genes": self.vocabulary.tolist()},
             )
+        start = perf_counter()
         try:
             curves = fit(
                 self.module,
@@ -532,6 +541,7 @@ class Model(ExpressionMixin, SetupMixin):
                 self._record(error.curve, data, config, trained)
             raise
         self._record(curves, data, config, trained=True)
+        self._check_training(check, perf_counter() - start, data.loaded, files)
 
     def _training_data(
         self, files: CellModule | None, config: TrainConfig, num_workers: int, pin_memory: bool
