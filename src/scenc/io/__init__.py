@@ -21,6 +21,7 @@ from scenc.io._model_files import (
     read_shapes,
     read_vocabulary,
     read_weights,
+    weights_digest,
     write_model,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "read_shapes",
     "read_vocabulary",
     "read_weights",
+    "weights_digest",
     "write_model",
 ]

@@ -10,6 +10,7 @@ from scenc._paths import MODEL_FILES, require_model
 from scenc.io._atomic import atomic_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
@@ -120,6 +121,14 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return load_file(path / _WEIGHTS)
+
+
+def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of the file that `write_model` writes of weights."""
+    from safetensors.torch import save
+
+    plain = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    return hashlib.sha256(save(plain)).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -41,9 +41,11 @@ from scenc.model._initial import (
     make_tokenizer,
 )
 from scenc.model._memory import fit_batch, gpu_memory, training_bytes
+from scenc.model._overview import OverviewMixin
 from scenc.model._persistence import ModelState, history_frame, load_model, save_model
 from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
+from scenc.model._provenance import describe_embedding, describe_model, record_embedding
 from scenc.model._setup import SetupMixin
 from scenc.model._training_data import (
     LoadedCells,
@@ -98,7 +100,7 @@ _PLANS: dict[str, type[TrainingPlan]] = {
 }
 
 
-class Model(CheckMixin, ExpressionMixin, SetupMixin):
+class Model(CheckMixin, ExpressionMixin, OverviewMixin, SetupMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
@@ -618,7 +620,8 @@ class Model(CheckMixin, ExpressionMixin, SetupMixin):
             Cells per batch; changes speed and memory only.
         key_added
             Where in ``adata.obsm`` the embedding is written, if all cells are embedded and `adata`
-            is not a view; ``None``: nowhere. How the genes matched goes to
+            is not a view; ``None``: nowhere. Which model made it, how, and with which share of its
+            genes goes to ``adata.uns["scenc"]["embeddings"][key_added]``, how the genes matched to
             ``adata.uns[f"{key_added}_genes"]``.
         max_genes
             Genes a cell keeps: as many as in training (``"context"``), a number, or all
@@ -676,6 +679,9 @@ class Model(CheckMixin, ExpressionMixin, SetupMixin):
             else:
                 target.obsm[key_added] = embedding
                 target.uns[f"{key_added}_genes"] = cells.match.to_uns()
+                how = {"max_genes": max_genes or "all", "draw": draw, "precision": precision}
+                model = describe_model(self._state(), self.module)
+                record_embedding(target.uns, key_added, describe_embedding(model, cells.match, how))
         return embedding
 
     def get_gene_embeddings(self) -> pd.DataFrame:
@@ -716,8 +722,9 @@ class Model(CheckMixin, ExpressionMixin, SetupMixin):
     ) -> list[Path]:
         """Embed the cells of files, each into a file of its own, without holding any in memory.
 
-        Every written file has the cells of its source, in their order, with all of obs, and the
-        embedding in obsm; it has no counts. It appears whole or not at all.
+        Every written file has the cells of its source, in their order, with all of obs, the
+        embedding in obsm, and in uns what `get_latent_representation` writes there; it has no
+        counts. It appears whole or not at all.
 
         Parameters
         ----------
@@ -791,6 +798,7 @@ class Model(CheckMixin, ExpressionMixin, SetupMixin):
             self.module,
             cells,
             Path(out),
+            model=describe_model(self._state(), self.module),
             format=format,
             key_added=key_added,
             overwrite=overwrite,
@@ -817,7 +825,11 @@ class Model(CheckMixin, ExpressionMixin, SetupMixin):
         --------
         >>> model.save("pbmc_model")
         """
-        state = ModelState(
+        save_model(Path(dir_path), self._state(), self.module, overwrite)
+
+    def _state(self) -> ModelState:
+        """Return all of the model but its weights."""
+        return ModelState(
             config=self.config,
             preset=self.preset,
             train_config=self.train_config,
@@ -831,7 +843,6 @@ class Model(CheckMixin, ExpressionMixin, SetupMixin):
             history=self.history_,
             covariates=self.covariates,
         )
-        save_model(Path(dir_path), state, self.module, overwrite)
 
     @classmethod
     def load(cls, dir_path: str | os.PathLike[str], adata: AnnData | MuData | None = None) -> Self:
