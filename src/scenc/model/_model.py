@@ -47,6 +47,7 @@ from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
 from scenc.model._provenance import describe_embedding, describe_model, record_embedding
 from scenc.model._setup import SetupMixin
+from scenc.model._sharing import SharingMixin
 from scenc.model._training_data import (
     LoadedCells,
     line_up,
@@ -100,7 +101,7 @@ _PLANS: dict[str, type[TrainingPlan]] = {
 }
 
 
-class Model(CheckMixin, ExpressionMixin, OverviewMixin, SetupMixin):
+class Model(CheckMixin, ExpressionMixin, OverviewMixin, SetupMixin, SharingMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
