@@ -578,6 +578,27 @@ def test_mistakes_are_found_before_anything_is_sent(trained, hub, adata, make_mo
     assert not hub.requests
 
 
+def test_the_command_line_embeds_by_a_repository(
+    trained, hub, stored, make_adata, tmp_path, monkeypatch
+):
+    import anndata
+    from typer.testing import CliRunner
+
+    from scenc.cli._app import app
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    make_adata().write_h5ad(tmp_path / "cells.h5ad")
+    files = [str(tmp_path / "cells.h5ad"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["embed", REPO, *files, "--revision", stored])
+    assert result.exit_code == 0, result.output
+    embedded = anndata.read_h5ad(tmp_path / "out" / "cells.h5ad")
+    np.testing.assert_array_equal(
+        embedded.obsm["X_scenc"], trained.get_latent_representation(key_added=None)
+    )
+    result = CliRunner().invoke(app, ["embed", REPO, *files])
+    assert "is no saved scenc model" in str(result.exception)
+
+
 def test_a_server_that_is_not_there_is_named(trained, monkeypatch):
     pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")

@@ -92,7 +92,13 @@ def genes_table(state: ModelState) -> str:
 
 
 def write_card(
-    state: ModelState, network: CellTransformer, name: str, where: str, facts: CardFacts
+    state: ModelState,
+    network: CellTransformer,
+    name: str,
+    where: str,
+    facts: CardFacts,
+    *,
+    in_repository: bool,
 ) -> str:
     """Return a model's card: YAML that machines read, and Markdown.
 
@@ -106,12 +112,14 @@ def write_card(
         What `scenc.Model.from_pretrained` is to be given: a repository or a folder.
     facts
         What its author says of it.
+    in_repository
+        Whether `where` is a repository, which has revisions.
     """
     genes = harmonize(state.vocabulary)
     organism = facts.organism or _organism(genes)
     about = data_facts(state.registry)
     numbers = facts.numbers()
-    dataset = facts.dataset or "cells that the model was trained on"
+    dataset = facts.dataset or "data that have no name here"
     environment = Environment(
         loader=PackageLoader("scenc.model", "."),
         trim_blocks=True,
@@ -123,7 +131,7 @@ def write_card(
         header=_yaml(_metadata(state, name, organism, numbers, dataset, facts)),
         name=name,
         where=where,
-        in_repository=where.count("/") == 1 and not where.startswith((".", "/")),
+        in_repository=in_repository,
         facts=facts,
         organism=organism,
         about=about,

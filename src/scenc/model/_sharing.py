@@ -104,7 +104,9 @@ class SharingMixin(BaseModelClass):
         )
         state = self._state()
         where = repo or folder.as_posix()
-        card = write_card(state, self.module, where.rsplit("/", 1)[-1], where, facts)
+        name = where.rsplit("/", 1)[-1]
+        in_repository = repo is not None
+        card = write_card(state, self.module, name, where, facts, in_repository=in_repository)
         texts = {GENES: genes_table(state), CARD: card}
         save_model(folder, state, self.module, overwrite, texts)
 
