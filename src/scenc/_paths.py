@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MODEL_FILES = ("model.json", "weights.safetensors")
+# The same files as they are called where models are shared.
+SHARED_FILES = ("config.json", "model.safetensors")
 # What a store of cells says of itself, in its folder.
 STORE_CARD = "scenc.json"
 # Endings that are left out of the names of written files.
@@ -101,6 +103,12 @@ def require_files(paths: Iterable[str | PathLike[str]]) -> None:
         refuse_foreign(path)
 
 
+def model_files(folder: Path) -> tuple[str, str]:
+    """Return what the files of a saved model are called: of all but the weights, of these."""
+    has_shared = (folder / SHARED_FILES[0]).is_file()
+    return SHARED_FILES if has_shared and not (folder / MODEL_FILES[0]).is_file() else MODEL_FILES
+
+
 def require_model(folder: Path) -> None:
     """Refuse a folder that lacks a file of a saved model.
 
@@ -109,7 +117,7 @@ def require_model(folder: Path) -> None:
     FileNotFoundError
         Naming the folder and the file.
     """
-    for name in MODEL_FILES:
+    for name in model_files(folder):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no saved scenc model: {name} is missing.")
 

@@ -138,9 +138,15 @@ def train(
 
 
 def embed(
-    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="Folder of a saved model; with --revision a Hugging Face repository."),
+    ],
     files: options.Files,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the embedded files.")],
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, tag or branch of the repository MODEL.")
+    ] = None,
     layer: options.Layer = None,
     gene_ids: options.GeneIds = None,
     file_format: Annotated[
@@ -153,7 +159,8 @@ def embed(
     overwrite: Annotated[bool, options.flag("--overwrite", help="Replace files.")] = False,
 ) -> None:
     """Embed files of cells by a saved model, each into a file of its own."""
-    require_model(model)
+    if revision is None:
+        require_model(Path(model))
     _require_inputs(files)
     for file in files:
         refuse_store(file, "embed the files that it was built from")
@@ -163,7 +170,7 @@ def embed(
 
     import scenc
 
-    network = scenc.Model.load(model)
+    network = scenc.Model.from_pretrained(model, revision)
     chosen = device
     if device == "auto":
         chosen = "cuda" if torch.cuda.is_available() else "cpu"

@@ -5,6 +5,7 @@ Importing it is light: h5py, zarr, safetensors and PyTorch are loaded where they
 
 from scenc.io._atomic import atomic_folder, atomic_path
 from scenc.io._frames import column_names, count_rows, group_names, read_column, read_groups
+from scenc.io._hub import CARD, download_model, require_hub, upload_model
 from scenc.io._locate_counts import (
     CountMatrix,
     find_counts,
@@ -16,21 +17,26 @@ from scenc.io._locate_counts import (
     read_anndata,
 )
 from scenc.io._model_files import (
+    GENES,
     ModelFileError,
     read_card,
     read_shapes,
     read_vocabulary,
     read_weights,
+    weights_digest,
     write_model,
 )
 
 __all__ = [
+    "CARD",
+    "GENES",
     "CountMatrix",
     "ModelFileError",
     "atomic_folder",
     "atomic_path",
     "column_names",
     "count_rows",
+    "download_model",
     "find_counts",
     "flag_fractions",
     "flag_unusable",
@@ -45,5 +51,8 @@ __all__ = [
     "read_shapes",
     "read_vocabulary",
     "read_weights",
+    "require_hub",
+    "upload_model",
+    "weights_digest",
     "write_model",
 ]

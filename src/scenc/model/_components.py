@@ -88,6 +88,23 @@ def find_components(values: sp.csr_matrix, n_components: int, seed: int) -> Comp
     return _last_found[question]
 
 
+def leading_components(values: sp.csr_matrix, n_components: int, seed: int) -> Components:
+    """Return the first principal components: of those found last, if they are of the same values.
+
+    What is remembered of the last search stays, so that others find in it what they would without.
+    """
+    digest = _digest(values)
+    for (known, n_found, of_seed), found in _last_found.items():
+        if known == digest and of_seed == seed and n_found >= n_components:
+            return Components(found.loadings[:, :n_components], found.mean)
+    kept = dict(_last_found)
+    found = find_components(values, n_components, seed)
+    if kept:
+        _last_found.clear()
+        _last_found.update(kept)
+    return found
+
+
 # What was found last: a new model asks for its gene vectors, and its first training again for the
 # neighbours, mostly of the same values.
 _last_found: dict[tuple[str, int, int], Components] = {}

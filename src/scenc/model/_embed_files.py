@@ -17,6 +17,7 @@ from scenc._paths import output_paths
 from scenc._torch_settings import without_cudnn_attention
 from scenc.io import atomic_folder, atomic_path, opened
 from scenc.model._inference import inference_precision
+from scenc.model._provenance import describe_embedding, record_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,19 +37,26 @@ def embed_files(
     cells: CellFiles,
     out: Path,
     *,
+    model: dict[str, Any],
     format: str,
     key_added: str,
     overwrite: bool,
     progress: bool,
     precision: str,
 ) -> list[Path]:
-    """Embed files that give the tokens the network was made for, as `scenc.Model.embed_files`."""
+    """Embed files that give the tokens the network was made for, as `scenc.Model.embed_files`.
+
+    `model` is what `describe_model` returns.
+    """
     targets = output_paths(cells.paths, out, format, overwrite)
     width = network.config.d_model
     network.eval()
     with tqdm(total=cells.n_obs, desc="Embedding", unit="cell", disable=not progress) as bar:
         for number, (source, target) in enumerate(zip(cells.paths, targets, strict=True)):
-            uns = {f"{key_added}_genes": cells.matches[number].to_uns()}
+            matched = cells.matches[number]
+            uns = {f"{key_added}_genes": matched.to_uns()}
+            how = {"max_genes": "context", "draw": "random", "precision": precision}
+            record_embedding(uns, key_added, describe_embedding(model, matched, how))
             with (
                 _embedded_file(source, target, key_added, width, uns) as array,
                 inference_precision(precision, network.device),

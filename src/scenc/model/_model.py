@@ -4,6 +4,7 @@ import warnings
 from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from scenc.model._aligned_counts import (
     rna_of,
     streamed_batches,
 )
+from scenc.model._check import CheckMixin
 from scenc.model._covariates import (
     Covariates,
     extended,
@@ -40,10 +42,13 @@ from scenc.model._initial import (
     make_tokenizer,
 )
 from scenc.model._memory import fit_batch, gpu_memory, training_bytes
+from scenc.model._overview import OverviewMixin
 from scenc.model._persistence import ModelState, history_frame, load_model, save_model
 from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
+from scenc.model._provenance import describe_embedding, describe_model, record_embedding
 from scenc.model._setup import SetupMixin
+from scenc.model._sharing import SharingMixin
 from scenc.model._training_data import (
     LoadedCells,
     line_up,
@@ -84,7 +89,7 @@ if TYPE_CHECKING:
     from scenc.genes import GeneMatch
     from scenc.model._aligned_counts import AlignedCounts
     from scenc.model._proteins import Vectors
-    from scenc.model._training_data import CellSplit, TrainingData
+    from scenc.model._training_data import TrainingData
     from scenc.nn import CellTransformer
     from scenc.train import Curve, TrainingPlan
 
@@ -97,7 +102,7 @@ _PLANS: dict[str, type[TrainingPlan]] = {
 }
 
 
-class Model(ExpressionMixin, SetupMixin):
+class Model(CheckMixin, ExpressionMixin, OverviewMixin, SetupMixin, SharingMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
@@ -360,6 +365,7 @@ class Model(ExpressionMixin, SetupMixin):
         resume: bool = False,
         overwrite: bool = False,
         logger: str | Logger | Sequence[Logger] | None = None,
+        check: bool | None = None,
         **overrides: Any,
     ) -> None:
         """Train on the data the model was made with; call again to train on.
@@ -416,6 +422,11 @@ class Model(ExpressionMixin, SetupMixin):
         logger
             Gets the curves as they grow: ``"csv"``, ``"tensorboard"`` (both beside the
             checkpoints, or in ``scenc_logs``), or loggers of Lightning.
+        check
+            Whether one line of the log compares the embedding with principal components at the
+            end, as `check` does: a warning of the log where it is no better. ``None``: after a
+            training of two minutes or more, which takes some seconds longer by it. Not where cells
+            are read from files while they are trained on.
         **overrides
             Any other attribute of `scenc.train.TrainConfig`.
 
@@ -504,6 +515,7 @@ class Model(ExpressionMixin, SetupMixin):
                 overwrite=overwrite,
                 names={"genes": self.vocabulary.tolist()},
             )
+        start = perf_counter()
         try:
             curves = fit(
                 self.module,
@@ -534,7 +546,8 @@ class Model(ExpressionMixin, SetupMixin):
             raise
         self._record(curves, data, config, trained=True)
         if self.config.objective == "generative" and config.counts_weight and config.decoder_steps:
-            self._fit_decoder(files, data.split, config.decoder_steps)
+            self._fit_decoder(data, files, config.decoder_steps)
+        self._check_training(check, perf_counter() - start, data.loaded, files)
 
     def _training_data(
         self, files: CellModule | None, config: TrainConfig, num_workers: int, pin_memory: bool
@@ -562,23 +575,21 @@ class Model(ExpressionMixin, SetupMixin):
             pin_memory=pin_memory,
         )
 
-    def _fit_decoder(self, files: CellModule | None, cells_of: CellSplit, n_steps: int) -> None:
+    def _fit_decoder(self, data: TrainingData, files: CellModule | None, n_steps: int) -> None:
         """Fit the decoder once more, to embeddings of whole cells, which do not change."""
-        split = sample_of(cells_of, self.config.seed)
-        covariates = self._training_covariates(files)
-        if files is None:
-            cells = self._training_cells()
+        split, seed = sample_of(data.split, self.config.seed), self.config.seed + self._n_epochs
+        if data.loaded is not None:
+            cells, covariates = data.loaded.cells, data.loaded.covariates
         else:
+            assert files is not None
             rows = np.union1d(split.train, split.validation)
             cells = align_streamed(line_up(files, self.vocabulary, self.counted), rows)
-            covariates = covariates[rows]
+            covariates = self._training_covariates(files)[rows]
             split = split._replace(
                 train=np.searchsorted(rows, split.train),
                 validation=np.searchsorted(rows, split.validation),
             )
-        fit_decoder_to_cells(
-            self.module, cells, covariates, split, n_steps, self.config.seed + self._n_epochs
-        )
+        fit_decoder_to_cells(self.module, cells, covariates, split, n_steps, seed)
 
     def _record(
         self, curves: Curve, data: TrainingData, config: TrainConfig, trained: bool
@@ -629,7 +640,8 @@ class Model(ExpressionMixin, SetupMixin):
             Cells per batch; changes speed and memory only.
         key_added
             Where in ``adata.obsm`` the embedding is written, if all cells are embedded and `adata`
-            is not a view; ``None``: nowhere. How the genes matched goes to
+            is not a view; ``None``: nowhere. Which model made it, how, and with which share of its
+            genes goes to ``adata.uns["scenc"]["embeddings"][key_added]``, how the genes matched to
             ``adata.uns[f"{key_added}_genes"]``.
         max_genes
             Genes a cell keeps: as many as in training (``"context"``), a number, or all
@@ -687,6 +699,9 @@ class Model(ExpressionMixin, SetupMixin):
             else:
                 target.obsm[key_added] = embedding
                 target.uns[f"{key_added}_genes"] = cells.match.to_uns()
+                how = {"max_genes": max_genes or "all", "draw": draw, "precision": precision}
+                model = describe_model(self._state(), self.module)
+                record_embedding(target.uns, key_added, describe_embedding(model, cells.match, how))
         return embedding
 
     def get_gene_embeddings(self) -> pd.DataFrame:
@@ -727,8 +742,9 @@ class Model(ExpressionMixin, SetupMixin):
     ) -> list[Path]:
         """Embed the cells of files, each into a file of its own, without holding any in memory.
 
-        Every written file has the cells of its source, in their order, with all of obs, and the
-        embedding in obsm; it has no counts. It appears whole or not at all.
+        Every written file has the cells of its source, in their order, with all of obs, the
+        embedding in obsm, and in uns what `get_latent_representation` writes there; it has no
+        counts. It appears whole or not at all.
 
         Parameters
         ----------
@@ -802,6 +818,7 @@ class Model(ExpressionMixin, SetupMixin):
             self.module,
             cells,
             Path(out),
+            model=describe_model(self._state(), self.module),
             format=format,
             key_added=key_added,
             overwrite=overwrite,
@@ -828,7 +845,11 @@ class Model(ExpressionMixin, SetupMixin):
         --------
         >>> model.save("pbmc_model")
         """
-        state = ModelState(
+        save_model(Path(dir_path), self._state(), self.module, overwrite)
+
+    def _state(self) -> ModelState:
+        """Return all of the model but its weights."""
+        return ModelState(
             config=self.config,
             preset=self.preset,
             train_config=self.train_config,
@@ -842,7 +863,6 @@ class Model(ExpressionMixin, SetupMixin):
             history=self.history_,
             covariates=self.covariates,
         )
-        save_model(Path(dir_path), state, self.module, overwrite)
 
     @classmethod
     def load(cls, dir_path: str | os.PathLike[str], adata: AnnData | MuData | None = None) -> Self:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Of more cells so many are landmarks: batches are put together on them, and neighbours are among
 # them, so that the work grows with the number of cells and not with its square.
 _N_LANDMARKS = 20_000
-# Landmarks that each batch has, if it has so many cells.
+# Cells of a sample that each batch has, if it has so many.
 _LEAST_OF_BATCH = 100
 # Landmarks of its batch whose mean correction a cell gets.
 _N_CORRECTING = 5
@@ -65,7 +65,7 @@ def find_neighborhoods(
     """
     batches = pool_small_batches(batches)
     rows = np.arange(len(components)) if shown is None else shown
-    landmarks = _landmarks(rows, batches, seed)
+    landmarks = sample_batches(rows, batches, _N_LANDMARKS, seed)
     places = components
     if len(np.unique(batches)) > 1:
         places = _corrected(components, batches, landmarks, seed)
@@ -80,15 +80,20 @@ def find_neighborhoods(
     return Neighborhoods(places, neighbors, odds, batches)
 
 
-def _landmarks(rows: NDArray[np.int64], batches: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return the rows that others are compared with, ascending: all, or some of each batch."""
-    if len(rows) <= _N_LANDMARKS:
+def sample_batches(
+    rows: NDArray[np.int64], batches: NDArray[np.int64], n_rows: int, seed: int
+) -> NDArray[np.int64]:
+    """Return about so many of some rows, ascending: all, or of each batch in proportion.
+
+    Of each batch there are at least 100, if it has so many.
+    """
+    if len(rows) <= n_rows:
         return rows
     shuffled = np.random.default_rng(seed).permutation(rows)
     order = shuffled[np.argsort(batches[shuffled], kind="stable")]
     sizes = np.unique(batches[order], return_counts=True)[1]
     least = np.minimum(sizes, _LEAST_OF_BATCH)
-    wanted = np.maximum(least, sizes * _N_LANDMARKS // len(rows))
+    wanted = np.maximum(least, sizes * n_rows // len(rows))
     starts = np.cumsum(sizes) - sizes
     place_in_batch = np.arange(len(order)) - np.repeat(starts, sizes)
     return np.sort(order[place_in_batch < np.repeat(wanted, sizes)])

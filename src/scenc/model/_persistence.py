@@ -17,6 +17,7 @@ from scenc.nn import CellTransformer, ModelConfig, ProteinGeneEncoder
 from scenc.train import TrainConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ _BLOCKS = "transformer.blocks."
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A model without its weights: what ``model.json`` holds.
+    """A model without its weights: what ``model.json`` (``config.json``) holds.
 
     Attributes are those of `scenc.Model`; `n_epochs` and `n_steps` are of all trainings together.
     `count_shares` are the shares of the counts in training that the genes of the vocabulary and
@@ -49,8 +50,14 @@ class ModelState:
     covariates: dict[str, list[str]]
 
 
-def save_model(path: Path, state: ModelState, network: CellTransformer, overwrite: bool) -> None:
-    """Write a model into a folder, as `scenc.Model.save` says."""
+def save_model(
+    path: Path,
+    state: ModelState,
+    network: CellTransformer,
+    overwrite: bool,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Write a model into a folder, as `scenc.Model.save` says, or `save_pretrained` with texts."""
     card = {
         "scenc": __version__,
         "config": asdict(state.config),
@@ -74,7 +81,7 @@ def save_model(path: Path, state: ModelState, network: CellTransformer, overwrit
         },
     }
     weights = {name: w.detach().cpu() for name, w in network.state_dict().items()}
-    write_model(path, card, weights, overwrite)
+    write_model(path, card, weights, overwrite, texts)
 
 
 def load_model(path: Path) -> tuple[ModelState, CellTransformer]:

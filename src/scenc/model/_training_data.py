@@ -68,12 +68,16 @@ class LoadedCells(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Batches to train and to validate on, and the callbacks that these need in training."""
+    """Batches to train and to validate on, and the callbacks that these need in training.
+
+    `loaded` are the cells that they are made of; None where these are read from files.
+    """
 
     train: BatchLoader[Any]
     validation: BatchLoader[Any] | None
     split: CellSplit
     callbacks: tuple[Callback, ...] = ()
+    loaded: LoadedCells | None = None
 
 
 def line_up(
@@ -175,7 +179,7 @@ def make_batches(
         shared=in_pairs,
     )
     validation = load(ordered) if len(split.validation) else None
-    return TrainingData(load(shuffled), validation, split, callbacks)
+    return TrainingData(load(shuffled), validation, split, callbacks, loaded)
 
 
 def split_cells(n_genes: NDArray[np.int64], config: TrainConfig, seed: int) -> CellSplit:
