@@ -136,14 +136,33 @@ class CellTransformer(nn.Module):
             decoded.append(self._decode(hidden, batch.max_masked))
         return torch.cat(embedded), torch.cat(decoded)
 
+    def layers(self, batch: TokenBatch) -> Iterator[tuple[slice, list[torch.Tensor]]]:
+        """Yield z_0, ..., z_n of each length bucket, as wide as its longest cell, unnormalised.
+
+        Layer 0 are the tokens as they enter the first block; each is of shape ``(n_cells of the
+        bucket, width, d_model)``.
+        """
+        for cells, tokens, attend in self._bucketed(batch):
+            yield cells, list(self.transformer.layers(tokens, attend))
+
     def _hidden_states(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield z_n (eq. 8) of each length bucket, as wide as its longest cell, unnormalised."""
+        for cells, tokens, attend in self._bucketed(batch):
+            yield cells, self.transformer.hidden_states(tokens, attend)
+
+    def _bucketed(
+        self, batch: TokenBatch
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor | None]]:
+        """Yield the cells of each length bucket, their tokens, and what these may attend to."""
         tokens = self.embed_tokens(batch)
         keys = visible_keys(batch)
         for start, end, width, is_padded in batch.length_buckets:
             cells = slice(start, end)
-            attend = keys[cells, None, None, :width] if is_padded else None
-            yield cells, self.transformer.hidden_states(tokens[cells, :width], attend)
+            yield (
+                cells,
+                tokens[cells, :width],
+                keys[cells, None, None, :width] if is_padded else None,
+            )
 
     def _pool(self, batch: TokenBatch, cells: slice, hidden: torch.Tensor) -> torch.Tensor:
         """Embed the cells of one length bucket from their tokens."""
