@@ -124,8 +124,8 @@ def main() -> None:
             row = json.loads(line)
             done.add((row["data"], row["encoding"], row["seed"], row["visits"]))
     for seed in [] if args.table else args.seeds:
-        for name in chosen_sets(args.sets):
-            for expression in args.expression:
+        for expression in args.expression:
+            for name in chosen_sets(args.sets):
                 if (name, f"learned + {expression}", seed, args.visits) in done:
                     continue
                 # Written at once, so that a model has all its lines or none.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from scenc.nn.expression._base import ExpressionEncoder
 from scenc.nn.expression._hard import HardBinEncoder, uniform_edges
 from scenc.nn.expression._log import LogBinEncoder
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from scenc.nn._config import ModelConfig
+    from scenc.nn.expression._base import ValueKind
 
 __all__ = [
     "ExpressionEncoder",
@@ -24,6 +27,13 @@ __all__ = [
     "build_expression_encoder",
     "uniform_edges",
 ]
+
+# What `ModelConfig.expression_input` is called in a batch.
+_READS: dict[str, ValueKind] = {
+    "normalized": "normalized",
+    "quantile_bins": "quantile_bins",
+    "log_share": "log_shares",
+}
 
 
 def build_expression_encoder(
@@ -38,13 +48,30 @@ def build_expression_encoder(
     edges
         Inner bin edges for ``hard_edges="global"``, shape ``(n_bins - 1,)``.
     """
+    encoder = _encoder(config, edges)
+    if config.encoder_norm:
+        encoder.norm = nn.LayerNorm(config.d_model)
+    return encoder
+
+
+def _encoder(config: ModelConfig, edges: torch.Tensor | None) -> ExpressionEncoder:
     d_model, n_bins, std = config.d_model, config.n_expression_bins, config.init_std
     if config.expression_encoder == "raw":
-        return RawEncoder(d_model, config.expression_hidden, config.activation)
+        reads = _READS[config.expression_input]
+        return RawEncoder(d_model, config.expression_hidden, config.activation, reads)
     if config.expression_encoder == "log":
         return LogBinEncoder(d_model, config.max_log_bin, config.log_input, std)
     if config.expression_encoder == "soft":
-        return SoftBinEncoder(d_model, n_bins, config.expression_hidden, config.soft_bias, std)
+        return SoftBinEncoder(
+            d_model,
+            n_bins,
+            config.expression_hidden,
+            config.soft_bias,
+            std,
+            slope=config.soft_slope,
+            residual=config.soft_residual,
+            reads=_READS[config.expression_input],
+        )
     if config.hard_edges == "uniform":
         edges = uniform_edges(n_bins, config.target_sum)
     return HardBinEncoder(d_model, n_bins, edges, std)
