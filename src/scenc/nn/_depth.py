@@ -16,7 +16,12 @@ class DepthToken(nn.Module):
     """A token that holds a cell's library size L: z = MLP(log(L / c_norm)).
 
     It stands behind a cell's genes, which attend to it, so that an encoding of expression that
-    hides the library size (quantile bins within the cell, raw counts) is told it nevertheless.
+    hides the library size (quantile bins within the cell, raw counts) is told it nevertheless::
+
+        masked | not masked | padding | depth
+
+    Behind the padding it stands in the same column for all cells, and what is read off the genes'
+    columns (pooling, decoding) stays as it is without it.
 
     Parameters
     ----------

@@ -219,7 +219,26 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     with_shares,
     seed,
 ):
-    """Make tokens of rows; whether all columns exist, and the arrays of a `TokenBatch`."""
+    """Make tokens of rows; whether all columns exist, and the arrays of a `TokenBatch`.
+
+    One cell on its way, with a context of three genes of which one is masked. Column 9 is a gene
+    that is `COUNTED` only, so that it adds to the library size and becomes no token:
+
+        columns      3    8    9   12   20     a row as it is stored
+        counts       4    2    1    2    1
+        genes        5   71    .   40   12     gene_map                   library size 10
+        keys       612   80    .  344  790     random_keys                the smallest are drawn
+        genes            71 |   5   40         place                      masked | shown
+        slots             2 |   4    2         a slot for each distinct count of the cell
+        value_index       7 |   8    7         numbers in the batch: 7 values were there before
+
+        values            2    4               at 7 and 8
+        normalized        log(1 + values / 10 * target_sum)
+
+    Logarithms, bins and vectors of values are worked out for a cell's few distinct counts and not
+    for its hundreds of tokens. All cells are done in one compiled loop over arrays that are
+    allocated once: to make tokens must not take longer than to train on them.
+    """
     n_cells = len(rows)
     most = np.int64(1)
     for row in rows:
@@ -271,6 +290,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         begin, end = cell * room, (cell + 1) * room
         genes[begin + kept : end] = 0
         value_index[begin + kept : end] = 0
+        # An empty cell has no scale and no quantiles; it keeps a row of padding.
         if n == 0:
             continue
         row_keys = keys[:n]
@@ -279,6 +299,8 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         scale = target_sum / size
         if with_totals:
             totals[cell] = log_sum(row_counts, slots[:n], n_slots, scale)
+        # Of all genes of the cell, also of those that are not drawn: what a count means in its cell
+        # must not change with the draw.
         edges = quantile_edges(row_counts, n_bins)
         if mask_fraction > 0:
             n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))

@@ -1,4 +1,16 @@
-"""Expression encoders: a value to a vector (eq. 13-19)."""
+"""Expression encoders: a value to a vector (eq. 13-19).
+
+A vector depends on a gene's count and its cell alone, not on the gene. A cell has few distinct
+counts, so an encoder sees each of them once, and tokens look their vector up:
+
+    counts         1    2    7   |   1    4          distinct counts of two cells
+    reads         x~   x~   x~   |  x~   x~          or counts, quantile bins, ...
+    encode         v0   v1   v2  |   v3   v4         one vector each
+    value_index    0 1 1 0 2 0   |   3 4 3           of each token
+    tokens         v0 v1 v1 ...  |   v3 v4 v3        + the vector of the gene, or m if masked
+
+Equal counts of two cells stay apart: their x~ and their bins differ.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ class SoftBinEncoder(ExpressionEncoder):
 
     h = LeakyReLU(W1 x~ + b1), alpha = softmax(W2 h + b2 + r h), e = sum_k alpha_k T_k.
 
-    The paper has r = 0; scFoundation has r = 1, a slope of 0.1, and as many hidden units as bins.
+    Near values get near mixtures: no edge separates two counts, and gradients reach the places of
+    the bins, which hard bins have fixed. The paper has r = 0; scFoundation has r = 1, a slope of
+    0.1, and as many hidden units as bins.
 
     Parameters
     ----------
