@@ -140,11 +140,13 @@ def mean_tokens(
     """
     network.eval()
     n_genes, d_model = network.gene_encoder.table().shape
-    sums = torch.zeros(n_genes, d_model, dtype=torch.float64)
-    counts = torch.zeros(n_genes, dtype=torch.float64)
+    device = network.device
+    sums = torch.zeros(n_genes, d_model, dtype=torch.float64, device=device)
+    counts = torch.zeros(n_genes, dtype=torch.float64, device=device)
     dataset = TokenDataset(cells.rows, cells.gene_map, make_tokenizer(network.config))
     requests = OrderedRequests(rows, _BATCH_SIZE, seed=network.config.seed)
-    for batch in dataset.loader(requests):
+    for made in dataset.loader(requests):
+        batch = made.to(device)
         for in_batch, layers in network.layers(batch):
             hidden = network.transformer.final_norm(layers[-1])
             shown = _shown(batch, in_batch, hidden.shape[1])
@@ -186,7 +188,7 @@ def fit_attention(
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        read_out = AttentionReadOut(network.config.d_model)
+        read_out = AttentionReadOut(network.config.d_model).to(network.device)
     network.eval()
     optimizer = torch.optim.Adam(read_out.parameters(), lr)
     tokenizer = make_tokenizer(network.config, mask_fraction)
@@ -194,7 +196,7 @@ def fit_attention(
     requests = ShuffledRequests(rows, _BATCH_SIZE, seed=seed)
     for _ in range(-(-n_visits // len(rows))):
         for batch in dataset.loader(requests):
-            loss = _masked_loss(network, read_out, batch)
+            loss = _masked_loss(network, read_out, batch.to(network.device))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()
@@ -247,5 +249,5 @@ def _mean(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 def _shown(batch: TokenBatch, cells: slice, width: int) -> torch.Tensor:
     """Return which tokens of some cells are there and not masked, ``(n_cells, width)``."""
-    position = torch.arange(width)
+    position = torch.arange(width, device=batch.lengths.device)
     return (position < batch.lengths[cells, None]) & (position >= batch.n_masked[cells, None])
