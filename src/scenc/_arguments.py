@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # sizes of whichever encoder has an MLP.
 OF_GENE_ENCODERS = {
     "protein_input": ("protein",),
+    "protein_projection": ("protein",),
     "protein_output": ("protein",),
     "protein_missing": ("protein",),
 }
@@ -21,6 +22,9 @@ OF_EXPRESSION_ENCODERS = {
     "log_input": ("log",),
     "max_log_bin": ("log",),
     "soft_bias": ("soft",),
+    "soft_slope": ("soft",),
+    "soft_residual": ("soft",),
+    "expression_input": ("raw", "soft"),
 }
 
 

@@ -55,3 +55,27 @@ def test_values_out_of_range_are_refused(settings, message):
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(TypeError, match=r"'d_modell'.*Did you mean 'd_model'"):
         ModelConfig.from_dict({"d_modell": 8})
+
+
+def test_later_options_are_told_only_where_they_are_asked_for():
+    old = ModelConfig().to_dict()
+    assert "depth_token" not in old
+    assert "expression_hidden" in old
+    asked = {"depth_token": True, "encoder_norm": True, "expression_input": "log_share"}
+    assert ModelConfig(**asked).to_dict() == old | asked
+    for config in (ModelConfig(), ModelConfig(**asked)):
+        assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder_norm": True},
+        {"gene_encoder": "protein", "protein_projection": "fixed"},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_gene_vectors_that_cannot_be_given_refuse_a_spectral_start(settings):
+    with pytest.raises(ValueError, match="gene_init='spectral' cannot apply beside"):
+        ModelConfig(gene_init="spectral", **settings)
+    assert ModelConfig(**settings).gene_init == "random"

@@ -142,3 +142,73 @@ def test_init_std_scales_the_tables():
         torch.manual_seed(0)
         table = weights(kind(512, init_std=0.02), "table")
         assert table.std() == pytest.approx(0.02, rel=0.1)
+
+
+def test_raw_reads_quantile_bins_as_scgpt_does(make_batch):
+    """ContinuousValueEncoder of the bin's number: Linear, ReLU, Linear, LayerNorm."""
+    config = ModelConfig(
+        d_model=D_MODEL, n_heads=1, expression_encoder="raw", expression_hidden=D_MODEL,
+        expression_input="quantile_bins", encoder_norm=True, activation="relu",
+    )  # fmt: skip
+    assert config.quantile_bins == 50
+    encoder = build_expression_encoder(config)
+    batch = make_batch(quantile_bins=config.quantile_bins)
+    bins = batch.quantile_bins.numpy()[:, None].astype(float)
+    assert bins.max() > 40
+    hidden = np.maximum(bins @ weights(encoder, "mlp.0").T + bias(encoder, "mlp.0"), 0)
+    out = hidden @ weights(encoder, "mlp.2").T + bias(encoder, "mlp.2")
+    normed = (out - out.mean(axis=1, keepdims=True)) / np.sqrt(
+        out.var(axis=1, keepdims=True) + 1e-5
+    )
+    with torch.no_grad():
+        np.testing.assert_allclose(encoder.encode(batch).numpy(), normed, rtol=1e-4, atol=1e-4)
+
+
+def test_soft_with_a_residual_is_scfoundations():
+    """AutoDiscretizationEmbedding2: softmax(alpha h + W2 h + b2), h = LeakyReLU(0.1)."""
+    encoder = SoftBinEncoder(D_MODEL, n_bins=7, hidden=7, slope=0.1, residual=0.5)
+    linear = VALUES[:, None] @ weights(encoder, "weigh.0").T + bias(encoder, "weigh.0")
+    hidden = np.where(linear > 0, linear, 0.1 * linear)
+    logits = 0.5 * hidden + hidden @ weights(encoder, "weigh.2").T + bias(encoder, "weigh.2")
+    close(encode(encoder), softmax(logits, axis=1) @ weights(encoder, "table"))
+    with pytest.raises(ValueError, match="the hidden layer needs 20 units"):
+        SoftBinEncoder(D_MODEL, residual=1.0)
+    with pytest.raises(ValueError, match="set expression_hidden=20"):
+        ModelConfig(soft_residual=1.0)
+
+
+def test_soft_of_log_shares_is_states(make_batch, make_counts):
+    counts = make_counts(12, 30)
+    config = ModelConfig(d_model=D_MODEL, n_heads=1, n_bins=10, expression_input="log_share")
+    assert config.log_shares
+    encoder = build_expression_encoder(config)
+    batch = make_batch(counts, log_shares=True)
+    logged = np.log1p(counts.astype(float))
+    expected = 100 * logged / logged.sum(axis=1, keepdims=True)
+    for cell, length in enumerate(batch.lengths.tolist()):
+        found = batch.log_shares[batch.value_index[cell, :length]].numpy()
+        genes = batch.genes[cell, :length].numpy()
+        np.testing.assert_allclose(found, expected[cell, genes], rtol=1e-5)
+    with torch.no_grad():
+        close(encoder.encode(batch), encode(encoder, batch.log_shares.numpy()))
+
+
+def test_log_bins_of_scaled_counts_are_scberts(make_batch):
+    """preprocess.py: normalize_total(1e4), log1p of base 2; SCDataset: at most 5, then floor."""
+    config = ModelConfig(
+        d_model=D_MODEL, n_heads=1, expression_encoder="log", log_input="scaled", max_log_bin=5
+    )
+    encoder = build_expression_encoder(config)
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 4, (20, 30)).astype(np.float32)
+    # Deep cells, in which scaled counts are small, some of them one less than a power of two.
+    counts[:, 0] = 1e4 - counts[:, 1:].sum(axis=1)
+    batch = make_batch(counts)
+    scaled = counts.astype(float) * 1e4 / counts.sum(axis=1, keepdims=True)
+    expected = np.floor(np.minimum(np.log2(1 + scaled), 5))
+    assert set(expected.ravel()) == {0, 1, 2, 5}
+    found = encoder.bins(batch.scaled)
+    for cell, length in enumerate(batch.lengths.tolist()):
+        at = batch.value_index[cell, :length]
+        genes = batch.genes[cell, :length].numpy()
+        assert found[at].tolist() == expected[cell, genes].tolist()

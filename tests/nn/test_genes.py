@@ -45,6 +45,17 @@ def test_learned_looks_a_vector_up():
     np.testing.assert_array_equal(encoder.table().detach(), table)
 
 
+@torch.no_grad()
+def test_learned_may_be_layer_normalised():
+    encoder = LearnedGeneEncoder(N_GENES, D_MODEL, layer_norm=True)
+    table = encoder.embedding.weight.numpy()
+    normed = (table - table.mean(axis=1, keepdims=True)) / np.sqrt(
+        table.var(axis=1, keepdims=True) + 1e-5
+    )
+    np.testing.assert_allclose(encoder.table().numpy(), normed, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(encoder(GENES).numpy(), normed[GENES.numpy()], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_protein_is_an_mlp_of_the_fixed_vectors(vectors, grad, dtype):

@@ -104,3 +104,70 @@ def test_a_step_makes_the_projected_table_stale_whoever_sets_the_mode(vectors):
             module.training = True
         encoder(genes).square().sum().backward()
         optimizer.step()
+
+
+def test_fixed_vectors_wider_than_a_token_are_principal_components(vectors, known):
+    from sklearn.decomposition import PCA
+
+    encoder = ProteinGeneEncoder.from_vectors(
+        vectors, 3, has_vector=known, missing="zero", projection="fixed"
+    )
+    expected = PCA(3, svd_solver="full").fit_transform(vectors[known].numpy())
+    found = encoder.table()[known].numpy()
+    # Components have no sign of their own.
+    signs = np.sign((found * expected).sum(axis=0))
+    np.testing.assert_allclose(found * signs, expected, rtol=1e-3, atol=1e-3)
+    assert not encoder.table()[~known].any()
+    # Nothing of it is trained.
+    assert not any(weight.requires_grad for weight in encoder.parameters())
+    again = ProteinGeneEncoder.from_vectors(
+        vectors, 3, has_vector=known, missing="zero", projection="fixed"
+    )
+    assert torch.equal(again.vectors, encoder.vectors)
+
+
+def test_fixed_vectors_that_fit_stay_as_they_are(vectors, known):
+    same = ProteinGeneEncoder.from_vectors(vectors, 8, projection="fixed")
+    torch.testing.assert_close(same.table(), vectors)
+    wider = ProteinGeneEncoder.from_vectors(vectors, 10, projection="fixed")
+    torch.testing.assert_close(wider.table()[:, :8], vectors)
+    assert not wider.table()[:, 8:].any()
+    with pytest.raises(ValueError, match="have d_model=8 dimensions, not 5"):
+        ProteinGeneEncoder(4, 5, 8, projection="fixed")
+    with pytest.raises(TypeError, match="cannot start at others"):
+        same.start_at(vectors)
+
+
+def test_fixed_vectors_can_be_matched_to_a_learned_table(vectors, known):
+    encoder = ProteinGeneEncoder.from_vectors(
+        vectors, 3, has_vector=known, missing="zero", projection="fixed", output="matched",
+        init_std=0.5,
+    )  # fmt: skip
+    table = encoder.table()[known].numpy()
+    np.testing.assert_allclose(table.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.sqrt((table**2).mean()), 0.5, rtol=1e-4)
+    assert not encoder.vectors[~known].any()
+
+
+@torch.no_grad()
+def test_a_linear_layer_with_silu_is_states(vectors):
+    """SiLU(LayerNorm(Linear(E / |E|))) sqrt(d)."""
+    encoder = ProteinGeneEncoder.from_vectors(
+        vectors, 16, input_scale="l2", projection="linear", output="silu"
+    )
+    unit = vectors.numpy() / np.linalg.norm(vectors.numpy(), axis=1, keepdims=True)
+    # `l2` makes the root mean square 1, not the length.
+    linear = unit * np.sqrt(8) @ encoder.mlp.weight.numpy().T + encoder.mlp.bias.numpy()
+    normed = (linear - linear.mean(axis=1, keepdims=True)) / np.sqrt(
+        linear.var(axis=1, keepdims=True) + 1e-5
+    )
+    expected = normed / (1 + np.exp(-normed)) * 4
+    np.testing.assert_allclose(encoder.eval().table().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_linear_layer_starts_at_vectors_it_can_give(vectors):
+    encoder = ProteinGeneEncoder.from_vectors(vectors, 5, projection="linear")
+    aim = vectors @ torch.randn(8, 5, generator=torch.Generator().manual_seed(1)) + 2
+    encoder.start_at(aim)
+    assert (encoder.eval().table() - aim).std() < 0.05 * aim.std()

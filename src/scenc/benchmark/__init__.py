@@ -8,6 +8,7 @@ from __future__ import annotations
 from scenc.benchmark._benchmark import Benchmark
 from scenc.benchmark.entries._encodings import Encoding, grid
 from scenc.benchmark.entries._methods import PCA, SCVI, Method, Untrained
+from scenc.benchmark.entries._published_encodings import published_encodings
 from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet
 from scenc.benchmark.report import published, write_report
 from scenc.results import Results
@@ -24,5 +25,6 @@ __all__ = [
     "Untrained",
     "grid",
     "published",
+    "published_encodings",
     "write_report",
 ]

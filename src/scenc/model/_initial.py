@@ -107,6 +107,7 @@ def make_tokenizer(config: ModelConfig, mask_fraction: float = 0.0, **changes: A
         "quantile_bins": config.quantile_bins,
         "mask_fraction": mask_fraction,
         "totals": config.pooling == "expression",
+        "log_shares": config.log_shares,
     }
     return Tokenizer(**{**arguments, **changes})
 
@@ -139,6 +140,7 @@ def _protein_encoder(config: ModelConfig, vectors: GeneVectors | None) -> GeneEn
         has_vector=torch.from_numpy(vectors.present),
         missing=config.protein_missing,
         input_scale=config.protein_input,
+        projection=config.protein_projection,
         output=config.protein_output,
         hidden=config.protein_hidden,
         activation=config.activation,

@@ -152,7 +152,9 @@ def _shell(state: ModelState, shapes: dict[str, tuple[int, ...]]) -> CellTransfo
                 config.protein_hidden,
                 n_own=shapes[_OWN][0],
                 activation=config.activation,
-                layer_norm=config.protein_output == "layer_norm",
+                layer_norm=config.protein_output in ("layer_norm", "silu"),
+                projection=config.protein_projection,
+                silu=config.protein_output == "silu",
             )
         edges = torch.zeros(shapes[_EDGES]) if _EDGES in shapes else None
         n_categories = [len(names) for names in state.covariates.values()]

@@ -215,7 +215,7 @@ def training_identity(
 
     Files are known by their names without folders, so that all may be moved together.
     """
-    settings = {**asdict(model), **asdict(config)}
+    settings = {**model.to_dict(), **asdict(config)}
     # The weights do not depend on it.
     del settings["checkpoint_blocks"]
     if model.objective != "generative":

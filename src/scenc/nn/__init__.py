@@ -2,6 +2,7 @@
 
 from scenc.nn._config import ExpressionEncoderName, GeneEncoderName, ModelConfig
 from scenc.nn._counts import Bottleneck, CountDecoder, Decoded, count_loss, kl_divergence
+from scenc.nn._depth import DepthToken
 from scenc.nn._network import CellTransformer
 from scenc.nn._transformer import SelfAttention, Transformer, TransformerBlock
 from scenc.nn.expression import (
@@ -18,6 +19,7 @@ __all__ = [
     "CellTransformer",
     "CountDecoder",
     "Decoded",
+    "DepthToken",
     "ExpressionEncoder",
     "ExpressionEncoderName",
     "GeneEncoder",

@@ -9,6 +9,12 @@ GeneEncoderName = Literal["learned", "protein"]
 ExpressionEncoderName = Literal["raw", "hard", "log", "soft"]
 ObjectiveName = Literal["masked", "contrastive", "generative"]
 
+# Options that version 0.1.0 did not have.
+_LATER = ("soft_slope", "soft_residual", "expression_input", "encoder_norm", "depth_token",
+          "protein_projection")  # fmt: skip
+# scGPT has 51 bins, of which one is for zero.
+_N_QUANTILE_BINS = 50
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -43,22 +49,44 @@ class ModelConfig:
         ``"global"`` quantiles of x~ over the training cells, or ``"uniform"`` from 0 to the
         largest possible x~.
     log_input
-        Input of the log bins: raw ``"counts"`` (as eq. 16 says) or ``"normalized"`` x~.
+        Input of the log bins: raw ``"counts"`` (as eq. 16 says), ``"normalized"`` x~, or counts
+        scaled to the library size `target_sum` but not logged (``"scaled"``, as scBERT).
     max_log_bin
         B_max of eq. 16.
     soft_bias
         Whether the two layers of eq. 18 have biases. Without them LeakyReLU of a positive number
         is linear, and the soft bins lose their expressiveness.
+    soft_slope
+        Slope of eq. 18's LeakyReLU below 0.
+    soft_residual
+        Weight with which the hidden layer of eq. 18 is added to the logits of the mixture, as in
+        scFoundation. Not 0 only if `expression_hidden` is `n_bins`.
+    expression_input
+        What the raw and the soft encoder read of a value: x~ (``"normalized"``); the number of its
+        bin, 1 to 50, among the quantiles of the cell's non-zero values (``"quantile_bins"``, as
+        scGPT and Tahoe-x1); or 100 log(1 + x) divided by the sum of log(1 + x) over the cell
+        (``"log_share"``, as STATE).
+    encoder_norm
+        Whether a trained layer normalisation follows the expression encoder, and the learned table
+        of genes, as in scGPT and Tahoe-x1. For the protein encoder `protein_output` says that.
+    depth_token
+        Whether a cell has one more token beside its genes', which holds the logarithm of its
+        library size. Genes attend to it; it is neither masked nor part of the embedding's mean.
     protein_hidden
         Hidden width of the protein encoder's MLP.
     protein_input
         Input of the protein encoder's MLP: the vectors as they are (``"plain"``, as eq. 12
         says), each scaled to a root mean square of 1 (``"l2"``, as STATE does up to a constant),
         or each dimension to mean 0 and standard deviation 1 over the genes (``"standardize"``).
+    protein_projection
+        What turns the vectors into gene vectors: an ``"mlp"`` (eq. 12), one trained ``"linear"``
+        layer (as STATE), or nothing that is trained (``"fixed"``, as scBERT and Heimdall): the
+        vectors themselves, or their first `d_model` principal components where they are wider.
     protein_output
-        How the MLP's output is scaled: not at all (``"plain"``), once before training, to the
-        mean 0 and the standard deviation `init_std` of a learned table (``"matched"``), or by a
-        trained layer normalisation (``"layer_norm"``, as UCE and STATE do).
+        How the projection is scaled: not at all (``"plain"``), once before training, to the
+        mean 0 and the standard deviation `init_std` of a learned table (``"matched"``), by a
+        trained layer normalisation (``"layer_norm"``, as UCE does), or by one that SiLU and the
+        factor sqrt(d_model) follow (``"silu"``, as STATE does).
     protein_missing
         Treatment of genes without a pretrained vector: ``"learned"``, each gets a trained vector;
         ``"zero"``, each gets the MLP's output for a zero vector; ``"drop"``, they are left out of
@@ -107,12 +135,18 @@ class ModelConfig:
     expression_hidden: int = 512
     n_bins: int | None = None
     hard_edges: Literal["cell", "global", "uniform"] = "cell"
-    log_input: Literal["counts", "normalized"] = "counts"
+    log_input: Literal["counts", "normalized", "scaled"] = "counts"
     max_log_bin: int = 10
     soft_bias: bool = True
+    soft_slope: float = 0.01
+    soft_residual: float = 0.0
+    expression_input: Literal["normalized", "quantile_bins", "log_share"] = "normalized"
+    encoder_norm: bool = False
+    depth_token: bool = False
     protein_hidden: int = 512
     protein_input: Literal["plain", "l2", "standardize"] = "plain"
-    protein_output: Literal["plain", "matched", "layer_norm"] = "plain"
+    protein_projection: Literal["mlp", "linear", "fixed"] = "mlp"
+    protein_output: Literal["plain", "matched", "layer_norm", "silu"] = "plain"
     protein_missing: Literal["learned", "zero", "drop"] = "learned"
     init_std: float = 1.0
     objective: ObjectiveName = "masked"
@@ -144,6 +178,37 @@ class ModelConfig:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
         if not self.target_sum > 0:
             raise ValueError(f"target_sum must be positive, got {self.target_sum}.")
+        unequal = self.expression_hidden != self.n_expression_bins
+        if self.expression_encoder == "soft" and self.soft_residual and unequal:
+            raise ValueError(
+                "soft_residual adds the hidden layer to the bins' logits, so that there must be as "
+                f"many: set expression_hidden={self.n_expression_bins} (it is "
+                f"{self.expression_hidden})."
+            )
+        if self.gene_init == "spectral" and self._cannot_start_at_vectors:
+            raise ValueError(
+                f"gene_init='spectral' cannot apply beside {self._cannot_start_at_vectors}: gene "
+                "vectors cannot be given there. Use gene_init='random'."
+            )
+
+    @property
+    def _cannot_start_at_vectors(self) -> str:
+        """The setting by which gene vectors cannot start at given ones; empty if there is none."""
+        if self.gene_encoder == "learned":
+            return "encoder_norm=True" if self.encoder_norm else ""
+        return "protein_projection='fixed'" if self.protein_projection == "fixed" else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, without the later options where these are at their defaults.
+
+        What tells stored results and checkpoints from others thus stays as it was before there
+        were these options.
+        """
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in _LATER or getattr(self, field.name) != field.default
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -162,8 +227,17 @@ class ModelConfig:
     @property
     def quantile_bins(self) -> int:
         """Number of per-cell quantile bins the tokens must carry, 0 if none."""
-        wanted = self.expression_encoder == "hard" and self.hard_edges == "cell"
-        return self.n_expression_bins if wanted else 0
+        if self.expression_encoder == "hard" and self.hard_edges == "cell":
+            return self.n_expression_bins
+        return _N_QUANTILE_BINS if self._reads("quantile_bins") else 0
+
+    @property
+    def log_shares(self) -> bool:
+        """Whether the tokens must carry each value's share of its cell's logged counts."""
+        return self._reads("log_share")
+
+    def _reads(self, kind: str) -> bool:
+        return self.expression_encoder in ("raw", "soft") and self.expression_input == kind
 
 
 def _require_positive_int(name: str, value: Any) -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from scenc._torch_settings import full_precision
 from scenc.nn._counts import Bottleneck, CountDecoder
+from scenc.nn._depth import DepthToken
 from scenc.nn._mlp import FullLinear, mlp
 from scenc.nn._transformer import Transformer
 from scenc.nn.expression import build_expression_encoder
@@ -54,7 +55,9 @@ class CellTransformer(nn.Module):
         self.config = config
         # Spectral gene vectors are loadings times the root of the number of genes.
         self._unit = n_genes**-0.5
-        self.gene_encoder = gene_encoder or LearnedGeneEncoder(n_genes, d_model, config.init_std)
+        self.gene_encoder = gene_encoder or LearnedGeneEncoder(
+            n_genes, d_model, config.init_std, layer_norm=config.encoder_norm
+        )
         self.expression_encoder = build_expression_encoder(config, edges)
         self.mask_token = nn.Parameter(torch.randn(d_model) * config.init_std)
         self.transformer = Transformer(
@@ -70,6 +73,9 @@ class CellTransformer(nn.Module):
         if config.residual_init == "zero":
             self.expression_encoder.start_at_zero()
             self.transformer.start_at_zero()
+        self.depth_token = None
+        if config.depth_token:
+            self.depth_token = DepthToken(d_model, config.target_sum, config.activation)
         if config.pooling == "expression":
             self.register_buffer("center", torch.zeros(d_model))
         if config.objective == "generative":
@@ -136,14 +142,38 @@ class CellTransformer(nn.Module):
             decoded.append(self._decode(hidden, batch.max_masked))
         return torch.cat(embedded), torch.cat(decoded)
 
+    def layers(self, batch: TokenBatch) -> Iterator[tuple[slice, list[torch.Tensor]]]:
+        """Yield z_0, ..., z_n of each length bucket, as wide as its longest cell, unnormalised.
+
+        Layer 0 are the tokens as they enter the first block; each is of shape ``(n_cells of the
+        bucket, width, d_model)``.
+        """
+        for cells, width, tokens, attend in self._bucketed(batch):
+            layers = self.transformer.layers(tokens, attend)
+            yield cells, [hidden[:, :width] for hidden in layers]
+
     def _hidden_states(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield z_n (eq. 8) of each length bucket, as wide as its longest cell, unnormalised."""
+        for cells, width, tokens, attend in self._bucketed(batch):
+            yield cells, self.transformer.hidden_states(tokens, attend)[:, :width]
+
+    def _bucketed(
+        self, batch: TokenBatch
+    ) -> Iterator[tuple[slice, int, torch.Tensor, torch.Tensor | None]]:
+        """Yield of each length bucket its cells, its width, its tokens and what they may attend to.
+
+        Tokens of genes fill the width; a token of the cell's depth stands behind it.
+        """
         tokens = self.embed_tokens(batch)
         keys = visible_keys(batch)
         for start, end, width, is_padded in batch.length_buckets:
             cells = slice(start, end)
+            entering = tokens[cells, :width]
             attend = keys[cells, None, None, :width] if is_padded else None
-            yield cells, self.transformer.hidden_states(tokens[cells, :width], attend)
+            if self.depth_token is not None:
+                entering = self.depth_token.append(entering, batch, cells)
+                attend = None if attend is None else F.pad(attend, (0, 1), value=True)
+            yield cells, width, entering, attend
 
     def _pool(self, batch: TokenBatch, cells: slice, hidden: torch.Tensor) -> torch.Tensor:
         """Embed the cells of one length bucket from their tokens."""
@@ -205,8 +235,12 @@ class CellTransformer(nn.Module):
         """
         n_cells, n_tokens, n_named = batch.n_cells, batch.n_tokens, len(genes)
         queries = self.gene_encoder(genes) + self.mask_token
-        tokens = torch.cat([self.embed_tokens(batch), queries.expand(n_cells, n_named, -1)], dim=1)
+        tokens = self.embed_tokens(batch)
         seen = batch.valid & ~torch.isin(batch.genes, hidden)
+        if self.depth_token is not None:
+            tokens = self.depth_token.append(tokens, batch, slice(None))
+            seen, n_tokens = F.pad(seen, (0, 1), value=True), n_tokens + 1
+        tokens = torch.cat([tokens, queries.expand(n_cells, n_named, -1)], dim=1)
         itself = torch.eye(n_tokens + n_named, dtype=torch.bool, device=genes.device)
         attend = F.pad(seen, (0, n_named))[:, None] | itself
         encoded = self.transformer(tokens, attend[:, None])[:, n_tokens:]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -8,6 +8,9 @@ from torch.utils.checkpoint import checkpoint
 
 from scenc.nn._dropout import Dropout, attention
 from scenc.nn._mlp import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class SelfAttention(nn.Module):
@@ -153,6 +156,15 @@ class Transformer(nn.Module):
                 else block(x, attn_mask)
             )
         return x
+
+    def layers(
+        self, x: torch.Tensor, attn_mask: torch.Tensor | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Yield the tokens themselves, then each block's hidden states; arguments as `forward`."""
+        yield x
+        for block in self.blocks:
+            x = block(x, attn_mask)
+            yield x
 
     def start_at_zero(self) -> None:
         """Zero the output of each sub-layer, so that tokens pass pre-norm blocks unchanged."""

@@ -6,7 +6,7 @@ The figures draw on axes given, or on a new figure, and return the axes.
 from scenc.pl._bars import classification, reconstruction, scores
 from scenc.pl._curves import training, training_curves
 from scenc.pl._differences import differences
-from scenc.pl._encoder_scheme import encodings
+from scenc.pl._encoder_scheme import encodings, published_encodings
 from scenc.pl._save import render, save
 from scenc.pl._scatter import integration
 from scenc.results import ResultsLike
@@ -17,6 +17,7 @@ __all__ = [
     "differences",
     "encodings",
     "integration",
+    "published_encodings",
     "reconstruction",
     "render",
     "save",

@@ -1,4 +1,4 @@
-"""A scheme of the gene and expression encoders, drawn for one example cell."""
+"""Schemes of the gene and expression encoders, drawn for one example cell."""
 
 from __future__ import annotations
 
@@ -58,8 +58,48 @@ def encodings(
     return np.array(axes, dtype=object)
 
 
+def published_encodings(
+    ax: Axes | Sequence[Axes] | NDArray[np.object_] | FigureBase | None = None,
+) -> NDArray[np.object_]:
+    """Draw what published systems do with a value, and the token of a cell's depth.
+
+    These are the recipes of `scenc.benchmark.published_encodings`, for the example cell of
+    `encodings`, with fewer bins than the systems have and fixed numbers in the place of trained
+    ones. Titles say which gene vectors the value's vector is added to.
+
+    Parameters
+    ----------
+    ax
+        Six axes, a figure or subfigure to divide, or ``None``: a new figure.
+
+    Returns
+    -------
+    The axes, shape ``(6,)``: scBERT, scGPT and Tahoe-x1, scFoundation, STATE, Heimdall, depth.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not six axes.
+
+    Examples
+    --------
+    >>> axes = scenc.pl.published_encodings()
+    """
+    axes = panels(ax, (2, 3), 6, (9.6, 5.2))
+    draws = (_scbert, _scgpt, _scfoundation, _state, _heimdall, _depth)
+    for on, draw in zip(axes, draws, strict=True):
+        draw(on)
+    return np.array(axes, dtype=object)
+
+
 def _name(ax: Axes, name: str, says: str) -> None:
     ax.set_title(f"{name}: {says}", loc="left", fontsize="medium")
+
+
+def _name_system(ax: Axes, name: str, says: str) -> None:
+    ax.set_title(f"{name}\n", loc="left", fontsize="medium")
+    where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    ax.annotate(says, (0, 1), xytext=(0, 6), fontsize="small", color=MUTED, **where)
 
 
 def _learned(ax: Axes) -> None:
@@ -95,24 +135,14 @@ def _protein(ax: Axes) -> None:
 def _raw(ax: Axes) -> None:
     _name(ax, "raw", "MLP of the value")
     x = _values()
-    rng = np.random.default_rng(1)
-    slopes, kinks = rng.normal(0, 1, 40), rng.uniform(x[0], x[-1], 40)
-    hidden = np.maximum(0, slopes * (x[:, None] - kinks))
-    outputs = hidden @ rng.normal(0, 0.25, (40, 3))
-    for column, dashes in enumerate(((), (4, 1.5), (1, 1.2))):
-        style: dict[str, Any] = {"dashes": dashes} if dashes else {}
-        ax.plot(x, outputs[:, column], color=EXPRESSION_COLORS["raw"], **style)
-    ax.set(xlabel=r"normalised value $\tilde x$", ylabel=r"coordinates of $\mathbf{e}_x$")
-    ax.set_yticks([])
-    plain(ax)
+    _coordinates(ax, x, _mlp(x))
 
 
 def _hard(ax: Axes) -> None:
     _name(ax, "hard", "quantile bins of the cell")
     values = np.log1p(_SCALE * _COUNTS)
-    edges = np.quantile(values, np.arange(1, _N_HARD) / _N_HARD)
     x = _values()
-    _steps(ax, x, 1 + np.searchsorted(edges, x), "hard")
+    _steps(ax, x, 1 + np.searchsorted(_quantile_edges(), x), "hard")
     ax.plot(values, np.full(len(values), 0.45), "|", color=INK, markersize=6)
     ax.text(x[-1], 0.62, "values of the cell", ha="right", fontsize="x-small", color=MUTED)
     ax.set(xlabel=r"normalised value $\tilde x$", ylabel="row of a trained table", ylim=(0.2, 5.6))
@@ -131,14 +161,107 @@ def _soft(ax: Axes) -> None:
     centres = np.linspace(x.min(), x.max(), _N_SOFT)
     # A Gaussian of fixed width around each centre, up to a factor common to all: linear logits.
     logits = (np.outer(x, centres) - centres**2 / 2) / 0.28
+    _mixture(ax, x, logits)
+    ax.set(xlabel=r"normalised value $\tilde x$")
+
+
+def _scbert(ax: Axes) -> None:
+    _name_system(ax, "scBERT", "fixed genes + doublings at equal depth")
+    scaled = np.linspace(0, 80, 2000)
+    _steps(ax, scaled, np.floor(np.minimum(np.log2(1 + scaled), 5)), "log")
+    ax.set(xlabel="count at a library size of 10,000", ylabel="row of a trained table")
+    ax.set(ylim=(-0.4, 6))
+
+
+def _scgpt(ax: Axes) -> None:
+    _name_system(ax, "scGPT and Tahoe-x1", "learned genes + MLP of the bin's number")
+    x = _values()
+    bins = 1 + np.searchsorted(_quantile_edges(), x)
+    outputs = _mlp(np.arange(1.0, _N_HARD + 1))
+    # Both vectors are layer-normalised.
+    outputs = (outputs - outputs.mean(axis=1, keepdims=True)) / outputs.std(axis=1, keepdims=True)
+    _coordinates(ax, x, np.where(np.diff(bins, prepend=1)[:, None], np.nan, outputs[bins - 1]))
+
+
+def _scfoundation(ax: Axes) -> None:
+    _name_system(ax, "scFoundation", "learned genes + soft bins with a residual")
+    x = _values()
+    centres = np.linspace(x.min(), x.max(), _N_SOFT)
+    step = centres[1] - centres[0]
+    # h = LeakyReLU(W1 x + b1) has a kink at each centre; the residual adds h itself to W2 h + b2.
+    linear = x[:, None] - centres
+    hidden = np.where(linear > 0, linear, 0.1 * linear)
+    # One case of W2 and b2: with the residual, each bin's logit is a tent over its centre.
+    second = np.eye(_N_SOFT, k=1) + np.eye(_N_SOFT, k=-1) - 3 * np.eye(_N_SOFT)
+    second[[0, -1], [0, -1]] += 1
+    bias = np.zeros(_N_SOFT)
+    bias[[0, -1]] = step, -0.1 * step
+    _mixture(ax, x, 4 / step * (hidden + hidden @ second + bias))
+    ax.set(xlabel=r"normalised value $\tilde x$")
+
+
+def _state(ax: Axes) -> None:
+    _name_system(ax, "STATE", "linear layer of proteins + soft bins of shares")
+    share = 100 / np.log1p(_COUNTS).sum() * np.log1p(np.linspace(1, _COUNTS[-1], 600))
+    centres = np.linspace(share.min(), share.max(), _N_SOFT - 1)
+    _mixture(ax, share, (np.outer(share, centres) - centres**2 / 2) / 4.0)
+    ax.set(xlabel="share of the cell's logged counts, %")
+
+
+def _heimdall(ax: Axes) -> None:
+    _name_system(ax, "Heimdall", "learned genes + MLP of the value")
+    x = _values()
+    _coordinates(ax, x, _mlp(x, seed=3))
+
+
+def _depth(ax: Axes) -> None:
+    _name_system(ax, "depth token", "the library size beside the genes")
+    _blank(ax)
+    for place, text in enumerate(("LYZ", "CD3E", "...", "GNLY")):
+        _box(ax, (0.2 + 1.15 * place, 2.2), 1.0, text, INK)
+    _box(ax, (5.1, 2.2), 1.3, "depth", EXPRESSION_COLORS["log"])
+    _arrow(ax, (5.75, 1.5), (5.75, 2.1))
+    ax.text(5.75, 1.2, r"MLP$(\log\,L / c_\mathrm{norm})$", ha="center", va="center")
+    note = "all tokens attend to it; neither masked\nnor part of the cell's mean"
+    ax.text(3.3, 0.1, note, ha="center", fontsize="x-small", color=MUTED)
+
+
+def _mlp(x: NDArray[np.float64], seed: int = 1) -> NDArray[np.float64]:
+    """Return three outputs of an MLP with fixed random weights, ``(len(x), 3)``."""
+    rng = np.random.default_rng(seed)
+    slopes, kinks = rng.normal(0, 1, 40), rng.uniform(x[0], x[-1], 40)
+    hidden = np.maximum(0, slopes * (x[:, None] - kinks))
+    outputs: NDArray[np.float64] = hidden @ rng.normal(0, 0.25, (40, 3))
+    return outputs
+
+
+def _coordinates(ax: Axes, x: NDArray[np.float64], outputs: NDArray[np.float64]) -> None:
+    """Draw a few coordinates of the vectors that values get."""
+    for column, dashes in enumerate(((), (4, 1.5), (1, 1.2))):
+        style: dict[str, Any] = {"dashes": dashes} if dashes else {}
+        ax.plot(x, outputs[:, column], color=EXPRESSION_COLORS["raw"], **style)
+    ax.set(xlabel=r"normalised value $\tilde x$", ylabel=r"coordinates of $\mathbf{e}_x$")
+    ax.set_yticks([])
+    plain(ax)
+
+
+def _mixture(ax: Axes, x: NDArray[np.float64], logits: NDArray[np.float64]) -> None:
+    """Draw the weights of soft bins, which logits give."""
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
-    for column in range(_N_SOFT):
-        ax.fill_between(x, weights[:, column], color=EXPRESSION_COLORS["soft"], alpha=0.12)
-        ax.plot(x, weights[:, column], color=EXPRESSION_COLORS["soft"], linewidth=1.2)
-    ax.set(xlabel=r"normalised value $\tilde x$", ylabel=r"weights $\alpha_k$ of the rows")
-    ax.set(ylim=(0, 1.08), yticks=[0, 0.5, 1])
+    for curve in weights.T:
+        ax.fill_between(x, curve, color=EXPRESSION_COLORS["soft"], alpha=0.12)
+        ax.plot(x, curve, color=EXPRESSION_COLORS["soft"], linewidth=1.2)
+    ax.set(ylabel=r"weights $\alpha_k$ of the rows", ylim=(0, 1.08), yticks=[0, 0.5, 1])
     plain(ax)
+
+
+def _quantile_edges() -> NDArray[np.float64]:
+    """Return the inner edges of the example cell's quantile bins, on the scale of x~."""
+    edges: NDArray[np.float64] = np.quantile(
+        np.log1p(_SCALE * _COUNTS), np.arange(1, _N_HARD) / _N_HARD
+    )
+    return edges
 
 
 def _values() -> NDArray[np.float64]:

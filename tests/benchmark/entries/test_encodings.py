@@ -8,6 +8,7 @@ import pytest
 
 from scenc.benchmark import PCA, SCVI, Encoding, Untrained, grid
 from scenc.benchmark.entries._entries import make_entries
+from scenc.benchmark.entries._fingerprint import digest
 
 
 def test_the_grid_is_the_papers_eight():
@@ -36,6 +37,27 @@ def test_controls_show_the_depth_and_change_nothing_else():
     assert len(grid(controls=["learned"])) == 10
     with pytest.raises(ValueError, match="Did you mean 'learned'"):
         grid(gene_encoders=["learned"], controls=["lerned"])
+
+
+def test_depth_tokens_are_added_to_each_encoding_and_change_nothing_else():
+    encodings = grid(controls=True, depth_tokens=True)
+    assert len(encodings) == 8 + 4 + 8
+    for plain, deep in zip(encodings[:8], encodings[12:], strict=True):
+        assert deep.title("ESM-2") == f"{plain.title('ESM-2')} (with depth token)"
+        assert deep.kind == "control"
+        assert deep.settings(0)["model"] == plain.settings(0)["model"] | {"depth_token": True}
+        assert deep.settings(0)["training"] == plain.settings(0)["training"]
+    assert len(grid(depth_tokens=["protein"])) == 12
+    with pytest.raises(ValueError, match="depth_tokens: a gene encoder of the grid"):
+        grid(gene_encoders=["learned"], depth_tokens=["protein"])
+
+
+def test_settings_by_which_results_are_stored_stay_as_they_are():
+    """These are the digests before there were options that the paper does not have."""
+    small = digest([encoding.settings(0) for encoding in grid(controls=True)])
+    assert small == "f59dff79293b808a90eb9f62117f8a0213be2630715f4f4bdee69e67fc3a0c18"
+    paper = digest([encoding.settings(777) for encoding in grid("paper")])
+    assert paper == "b650c15085ec3d68f4c40bb44290e1f9625a77c50d251e793723f00f81b6235d"
 
 
 def test_the_objective_is_the_papers_whatever_the_presets():

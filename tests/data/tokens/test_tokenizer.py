@@ -481,3 +481,25 @@ def test_rows_may_be_none_or_repeated(make_counts):
 def test_bad_settings_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Tokenizer(**options)
+
+
+@given(COUNT_MATRICES, st.integers(0, 2**32 - 1))
+@quick
+def test_shares_and_library_sizes_are_of_the_whole_cell(counts, seed):
+    """Not only of the genes that are drawn; shares are of genes of the vocabulary alone."""
+    rng = np.random.default_rng(seed)
+    gene_map = np.arange(counts.shape[1])
+    gene_map[rng.random(len(gene_map)) < 0.2] = UNKNOWN
+    gene_map[rng.random(len(gene_map)) < 0.2] = COUNTED
+    batch = tokenize(counts, seed, gene_map=gene_map, context=3, mask_fraction=0.4, log_shares=True)
+    wide = counts.astype(float)
+    known = np.log1p(wide[:, gene_map >= 0])
+    sizes = wide[:, gene_map != UNKNOWN].sum(axis=1)
+    for cell, length in enumerate(batch.lengths.tolist()):
+        assert batch.library_sizes[cell] == pytest.approx(sizes[cell] if length else 0, rel=1e-6)
+        genes = batch.genes[cell, :length].numpy()
+        found = batch.log_shares[batch.value_index[cell, :length]]
+        columns = [int(np.flatnonzero(gene_map == gene)[0]) for gene in genes]
+        expected = 100 * np.log1p(wide[cell, columns]) / known[cell].sum()
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert tokenize(counts).log_shares is None

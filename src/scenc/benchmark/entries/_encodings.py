@@ -124,7 +124,7 @@ class Encoding:
             early_stopping=trainer.get("early_stopping", True),
         )
         return {
-            "model": asdict(model),
+            "model": model.to_dict(),
             "training": {**asdict(config), **trainer},
             "preset": self.preset,
         }
@@ -136,6 +136,7 @@ def grid(
     gene_encoders: Collection[str] = GENE_ENCODERS,
     expression_encoders: Collection[str] = EXPRESSION_ENCODERS,
     controls: bool | Collection[str] = False,
+    depth_tokens: bool | Collection[str] = False,
     model: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     objective: str = "masked",
@@ -154,6 +155,11 @@ def grid(
         depends on a cell's library size, which quantile bins within a cell and logs of raw counts
         hide, and raw and soft encodings show. The controls show it but still bin: they separate
         what binning loses in resolution from what it loses by hiding the library size.
+    depth_tokens
+        Whether to add each encoding, controls aside, once more with a token of the cell's depth
+        (`scenc.nn.ModelConfig.depth_token`), or the gene encoders to add these for: they show the
+        library size whatever the expression encoder hides. A cell keeps as many genes as without,
+        and has one token more.
     model, training, objective
         Settings that all share; see `Encoding`. Those of one encoder, such as ``n_bins``, go to the
         encodings that have it.
@@ -169,6 +175,8 @@ def grid(
     >>> [encoding.title() for encoding in grid(gene_encoders=["learned"], controls=True)]
     ['learned + raw', 'learned + hard', 'learned + log', 'learned + soft', \
 'learned + hard (global edges)', 'learned + log (of x~)']
+    >>> grid(expression_encoders=["log"], depth_tokens=["learned"])[-1].title()
+    'learned + log (with depth token)'
     """
     encodings = [
         Encoding(
@@ -182,21 +190,39 @@ def grid(
         for genes in gene_encoders
         for expression in expression_encoders
     ]
-    with_controls = gene_encoders if controls is True else (controls or ())
-    for genes in with_controls:
-        choose(genes, gene_encoders, "controls: a gene encoder of the grid")
     controlled = [
         _control(encoding)
-        for encoding in encodings
-        if encoding.gene_encoder in with_controls and encoding.expression_encoder in _CONTROLS
+        for encoding in _of_genes(encodings, controls, "controls")
+        if encoding.expression_encoder in _CONTROLS
     ]
-    return [*encodings, *controlled]
+    deep = [
+        _with_depth(encoding) for encoding in _of_genes(encodings, depth_tokens, "depth_tokens")
+    ]
+    return [*encodings, *controlled, *deep]
+
+
+def _of_genes(
+    encodings: list[Encoding], wanted: bool | Collection[str], what: str
+) -> list[Encoding]:
+    """Return the encodings of the gene encoders that are asked for, all of them if True."""
+    if isinstance(wanted, bool):
+        return encodings if wanted else []
+    there = list(dict.fromkeys(encoding.gene_encoder for encoding in encodings))
+    for genes in wanted:
+        choose(genes, there, f"{what}: a gene encoder of the grid")
+    return [encoding for encoding in encodings if encoding.gene_encoder in wanted]
 
 
 def _control(encoding: Encoding) -> Encoding:
     """Return the encoding changed so that it shows the library size."""
     remark, change = _CONTROLS[encoding.expression_encoder]
     return replace(encoding, model={**encoding.model, **change}, kind="control", remark=remark)
+
+
+def _with_depth(encoding: Encoding) -> Encoding:
+    """Return the encoding with a token of the cell's depth."""
+    model = {**encoding.model, "depth_token": True}
+    return replace(encoding, model=model, kind="control", remark="with depth token")
 
 
 def _trainer_names(model: type[Any]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scenc._arguments import refuse_unknown
 from scenc._paths import is_address
 from scenc.benchmark.entries._encodings import Encoding, grid
+from scenc.benchmark.entries._published_encodings import published_encodings
 from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet, missing_files
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ SHIPPED = ("small", "paper")
 
 _TOP = ("title", "source", "data_dir", "train", "evaluate", "encodings", "protein_embeddings",
         "baselines", "seeds", "metrics", "k", "threads")  # fmt: skip
-_GRID = ("preset", "objective", "gene_encoders", "expression_encoders", "controls", "model",
-         "training")  # fmt: skip
+_GRID = ("preset", "objective", "gene_encoders", "expression_encoders", "controls",
+         "depth_tokens", "model", "training")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,24 @@ class Config:
     def _encodings(self, given: Any) -> list[Encoding]:
         if isinstance(given, list):
             return [Encoding(**one) for one in given]
-        others = given.get("others", [])
-        arguments = {name: value for name, value in given.items() if name != "others"}
-        return [*grid(**arguments), *(Encoding(**one) for one in others)]
+        arguments = {name: value for name, value in given.items() if name in _GRID}
+        others = [Encoding(**one) for one in given.get("others", [])]
+        return [*grid(**arguments), *_published(given), *others]
 
     def _file(self, name: str) -> Path | str:
         if is_address(name):
             return name
         return self.data_dir / Path(name).expanduser()
+
+
+def _published(given: dict[str, Any]) -> list[Encoding]:
+    """Return the published systems' encodings that are asked for: all, or those named."""
+    wanted = given.get("published", False)
+    if wanted is False:
+        return []
+    shared = ("preset", "objective", "model", "training")
+    arguments = {name: given[name] for name in shared if name in given}
+    return published_encodings(names=None if wanted is True else wanted, **arguments)
 
 
 def read_config(
@@ -198,7 +209,9 @@ def _check(values: dict[str, Any]) -> None:
 
 def _check_encodings(given: Any) -> None:
     if not isinstance(given, list):
-        _keys(given, [*_GRID, "others"], "encodings")
+        _keys(given, [*_GRID, "published", "others"], "encodings")
+        if not isinstance(given.get("published", False), bool):
+            _texts(given["published"], "encodings.published")
         for name in ("gene_encoders", "expression_encoders"):
             if name in given:
                 _texts(given[name], f"encodings.{name}")

@@ -86,6 +86,12 @@ class TokenBatch:
     length_buckets
         Runs of cells of similar length, which the network takes one after the other to spare most
         of the padding. A batch that is copied to a GPU has fewer, larger ones.
+    log_shares
+        Distinct values' 100 log(1 + x) divided by the sum of log(1 + x) over all genes of the cell
+        that are in the vocabulary, shape ``(n_values,)``; ``None`` if not asked for.
+    library_sizes
+        Library size of each cell (eq. 2), shape ``(n_cells,)``; 0 for cells without tokens.
+        ``None`` in a batch that was put together without them.
     """
 
     genes: torch.Tensor
@@ -99,6 +105,8 @@ class TokenBatch:
     totals: torch.Tensor | None
     max_masked: int
     length_buckets: tuple[LengthBucket, ...]
+    log_shares: torch.Tensor | None = None
+    library_sizes: torch.Tensor | None = None
 
     @property
     def n_cells(self) -> int:
@@ -119,6 +127,11 @@ class TokenBatch:
     def masked(self) -> torch.Tensor:
         """True at masked tokens among the first ``max_masked``, ``(n_cells, max_masked)``."""
         return torch.arange(self.max_masked, device=self.genes.device) < self.n_masked[:, None]
+
+    @property
+    def scaled(self) -> torch.Tensor:
+        """Distinct counts scaled to a library size of `Tokenizer.target_sum`, ``(n_values,)``."""
+        return self.normalized.expm1()
 
     def values(self) -> torch.Tensor:
         """Return each token's normalised value x~, shape ``(n_cells, n_tokens)``; 0 at padding."""

@@ -1,4 +1,18 @@
-"""Counts over one vocabulary, whichever columns they come from."""
+"""Counts over one vocabulary, whichever columns they come from.
+
+Files name their genes in different orders, and have genes that a model does not know. A gene map
+says what each column is, and rows are brought to the vocabulary as they are read:
+
+    columns        3    8    9   12        of one row, as it is stored
+    values         4    2    1    2
+    gene_map      71    5   -2   -1        of these columns: COUNTED, UNKNOWN
+    genes         71    5                  what is kept
+    library size   4 +  2 +  1             UNKNOWN adds nothing: as if the file did not have it
+
+No matrix is reordered or copied for it, so that cells of many files can be shuffled while they are
+read. Genes that a model leaves out as little variable stay `COUNTED`: otherwise x~ (eq. 2) of the
+others would depend on how many genes it knows.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from scenc.data.tokens._csr import GeneRows
 
 
+# What the shares of a cell's logged counts add up to, as in STATE.
+_SHARES_SUM = 100.0
 # Most cells have no more distinct counts than this.
 _FEW_VALUES = 32
 # A bucket has at least this many cells, and ends where cells are shorter than this share of it or
@@ -47,6 +49,9 @@ class Tokenizer:
         highest counts, ties broken at random (``"top"``).
     totals
         Whether to sum up each cell's x~, needed by ``pooling="expression"``.
+    log_shares
+        Whether to compute each value's share of its cell's logged counts, needed by
+        ``expression_input="log_share"``.
 
     Examples
     --------
@@ -63,6 +68,7 @@ class Tokenizer:
     quantile_bins: int = 0
     draw: Literal["random", "top"] = "random"
     totals: bool = False
+    log_shares: bool = False
 
     def __post_init__(self) -> None:
         if self.context is not None and self.context < 1:
@@ -154,19 +160,23 @@ class Tokenizer:
             self.quantile_bins,
             self.draw == "top",
             self.totals,
+            self.log_shares,
             np.uint64(seed % 2**64),
         )
-        good, genes, value_index, normalized, raw, bins, lengths, n_masked, totals = out
+        good, genes, value_index, normalized, raw, bins, shares, lengths, n_masked, *of_cells = out
         if not good:
             return None
+        totals, sizes = of_cells
         return TokenBatch(
             genes=torch.from_numpy(genes),
             value_index=torch.from_numpy(value_index),
             normalized=torch.from_numpy(normalized),
             counts=torch.from_numpy(raw),
             quantile_bins=torch.from_numpy(bins) if self.quantile_bins else None,
+            log_shares=torch.from_numpy(shares) if self.log_shares else None,
             lengths=torch.from_numpy(lengths),
             n_masked=torch.from_numpy(n_masked),
+            library_sizes=torch.from_numpy(sizes),
             cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
             totals=torch.from_numpy(totals) if self.totals else None,
             max_masked=int(n_masked.max(initial=0)),
@@ -206,9 +216,29 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     n_bins,
     top,
     with_totals,
+    with_shares,
     seed,
 ):
-    """Make tokens of rows; whether all columns exist, and the arrays of a `TokenBatch`."""
+    """Make tokens of rows; whether all columns exist, and the arrays of a `TokenBatch`.
+
+    One cell on its way, with a context of three genes of which one is masked. Column 9 is a gene
+    that is `COUNTED` only, so that it adds to the library size and becomes no token:
+
+        columns      3    8    9   12   20     a row as it is stored
+        counts       4    2    1    2    1
+        genes        5   71    .   40   12     gene_map                   library size 10
+        keys       612   80    .  344  790     random_keys                the smallest are drawn
+        genes            71 |   5   40         place                      masked | shown
+        slots             2 |   4    2         a slot for each distinct count of the cell
+        value_index       7 |   8    7         numbers in the batch: 7 values were there before
+
+        values            2    4               at 7 and 8
+        normalized        log(1 + values / 10 * target_sum)
+
+    Logarithms, bins and vectors of values are worked out for a cell's few distinct counts and not
+    for its hundreds of tokens. All cells are done in one compiled loop over arrays that are
+    allocated once: to make tokens must not take longer than to train on them.
+    """
     n_cells = len(rows)
     most = np.int64(1)
     for row in rows:
@@ -223,12 +253,14 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
     lengths = np.zeros(n_cells, np.int64)
     n_masked = np.zeros(n_cells, np.int64)
     totals = np.zeros(n_cells, np.float32)
+    sizes = np.zeros(n_cells, np.float32)
 
     # Value 0 exists in any batch, so that padding has something to point to.
     n_values = 0
     values = np.zeros(most + _FEW_VALUES * n_cells, np.float32)
     scales = np.zeros(len(values), np.float64)
     bins = np.zeros(len(values) if n_bins else 1, np.int64)
+    shares = np.zeros(len(values) if with_shares else 1, np.float32)
 
     # Room for one cell at a time.
     cell_genes = np.empty(most, np.int32)
@@ -258,13 +290,17 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         begin, end = cell * room, (cell + 1) * room
         genes[begin + kept : end] = 0
         value_index[begin + kept : end] = 0
+        # An empty cell has no scale and no quantiles; it keeps a row of padding.
         if n == 0:
             continue
         row_keys = keys[:n]
         n_slots = slots_of(row_counts, slots)
+        sizes[cell] = size
         scale = target_sum / size
         if with_totals:
             totals[cell] = log_sum(row_counts, slots[:n], n_slots, scale)
+        # Of all genes of the cell, also of those that are not drawn: what a count means in its cell
+        # must not change with the draw.
         edges = quantile_edges(row_counts, n_bins)
         if mask_fraction > 0:
             n_masked[cell] = max(1, int(np.round(mask_fraction * kept)))
@@ -290,6 +326,7 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         if n_values + n > len(values):
             values, scales = _doubled(values), _doubled(scales)
             bins = _doubled(bins) if n_bins else bins
+            shares = _doubled(shares) if with_shares else shares
         # So far tokens hold slots; they get the positions of their values in the batch.
         before = n_values
         n_values = number_values(
@@ -299,6 +336,10 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         if n_bins:
             for i in range(before, n_values):
                 bins[i] = 1 + np.searchsorted(edges, np.float64(values[i]))
+        if with_shares:
+            logged = log_sum(row_counts, slots[:n], n_slots, 1.0)
+            for i in range(before, n_values):
+                shares[i] = _SHARES_SUM * np.log1p(np.float64(values[i])) / logged
 
     width = max(np.int64(1), lengths.max()) if n_cells else np.int64(1)
     genes = _cut(genes, n_cells, room, width)
@@ -314,9 +355,11 @@ def _tokenize(  # type: ignore[no-untyped-def]  # compiled: numba infers the typ
         normalized,
         values[:n_values].copy(),
         bins[:n_values].copy(),
+        shares[:n_values].copy(),
         lengths,
         n_masked,
         totals,
+        sizes,
     )
 
 

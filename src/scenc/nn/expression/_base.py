@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from scenc.data import TokenBatch
 
-ValueKind = Literal["normalized", "counts", "quantile_bins"]
+ValueKind = Literal["normalized", "scaled", "counts", "quantile_bins", "log_shares"]
 
 
 class ExpressionEncoder(nn.Module, ABC):
@@ -19,10 +19,18 @@ class ExpressionEncoder(nn.Module, ABC):
     Attributes
     ----------
     reads
-        Which of a batch's values the encoder sees: x~, raw counts, or per-cell quantile bins.
+        Which of a batch's values the encoder sees: an attribute of `scenc.data.TokenBatch`. These
+        are x~, counts scaled but not logged, raw counts, per-cell quantile bins, or shares of the
+        cell's logged counts.
+    norm
+        What follows the encoder in `encode`: nothing, unless a layer normalisation is put there.
     """
 
     reads: ValueKind = "normalized"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm: nn.Module = nn.Identity()
 
     @abstractmethod
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -34,5 +42,5 @@ class ExpressionEncoder(nn.Module, ABC):
 
     def encode(self, batch: TokenBatch) -> torch.Tensor:
         """Encode a batch's distinct values, shape ``(n_values, d_model)``."""
-        encoded: torch.Tensor = self(getattr(batch, self.reads))
+        encoded: torch.Tensor = self.norm(self(getattr(batch, self.reads)))
         return encoded

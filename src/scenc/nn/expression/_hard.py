@@ -11,6 +11,10 @@ from scenc.nn.expression._base import ExpressionEncoder
 class HardBinEncoder(ExpressionEncoder):
     """A vector per bin: b = 0 for zero, else 1 + the number of edges below x (eq. 14-15).
 
+    A count that equals an edge belongs to the bin below, so that equal counts, of which a cell has
+    many, never fall into two bins. Edges of the cell's own quantiles make a rank of the value and
+    hide the library size; `edges` on the scale of x~ show it.
+
     Parameters
     ----------
     d_model

@@ -10,6 +10,9 @@ from scenc.nn.expression._base import ExpressionEncoder
 if TYPE_CHECKING:
     from scenc.nn.expression._base import ValueKind
 
+# Relative error that exp(x~) may have in FP32.
+_ROUNDING = 1e-6
+
 
 class LogBinEncoder(ExpressionEncoder):
     """A vector per doubling: b = min(floor(log2(x + 1)), B_max) (eq. 16-17).
@@ -22,6 +25,7 @@ class LogBinEncoder(ExpressionEncoder):
         B_max.
     reads
         ``"counts"``: x is the raw count, as eq. 16 is written. ``"normalized"``: it is x~.
+        ``"scaled"``: it is the count scaled to a common library size, as in scBERT.
     init_std
         Standard deviation of the initial table.
     """
@@ -43,7 +47,11 @@ class LogBinEncoder(ExpressionEncoder):
         """Return the bin of each value, shape ``(n,)``."""
         # frexp reads the exponent itself: x + 1 = m 2^e with m in [0.5, 1), so floor(log2) = e - 1,
         # exact at powers of two, where a rounded logarithm can fall into the bin below.
-        _, exponent = torch.frexp(values.float() + 1)
+        shifted = values.float() + 1
+        if self.reads == "scaled":
+            # These come from x~ and are rounded: a whole power of two may lie a little too low.
+            shifted = shifted * (1 + _ROUNDING)
+        _, exponent = torch.frexp(shifted)
         return (exponent.long() - 1).clamp(max=self.max_bin)
 
     def start_at_zero(self) -> None:

@@ -10,6 +10,8 @@ from scenc.nn.expression._base import ExpressionEncoder
 if TYPE_CHECKING:
     import torch
 
+    from scenc.nn.expression._base import ValueKind
+
 
 class RawEncoder(ExpressionEncoder):
     """An MLP of the normalised value: e = W2 act(W1 x~ + b1) + b2 (eq. 13).
@@ -22,10 +24,20 @@ class RawEncoder(ExpressionEncoder):
         Width of the hidden layer.
     activation
         ``"gelu"`` or ``"relu"``.
+    reads
+        What stands in the place of x~. The numbers of per-cell quantile bins
+        (``"quantile_bins"``) make it the encoder of scGPT and Tahoe-x1.
     """
 
-    def __init__(self, d_model: int, hidden: int = 512, activation: str = "gelu") -> None:
+    def __init__(
+        self,
+        d_model: int,
+        hidden: int = 512,
+        activation: str = "gelu",
+        reads: ValueKind = "normalized",
+    ) -> None:
         super().__init__()
+        self.reads = reads
         self.mlp = mlp(1, hidden, d_model, activation)
 
     def start_at_zero(self) -> None:
@@ -36,5 +48,5 @@ class RawEncoder(ExpressionEncoder):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Encode x~, shape ``(n,)`` to ``(n, d_model)``."""
-        encoded: torch.Tensor = self.mlp(values[:, None])
+        encoded: torch.Tensor = self.mlp(values[:, None].float())
         return encoded

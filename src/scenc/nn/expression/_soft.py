@@ -9,11 +9,17 @@ from scenc.nn.expression._base import ExpressionEncoder
 if TYPE_CHECKING:
     import torch
 
+    from scenc.nn.expression._base import ValueKind
+
 
 class SoftBinEncoder(ExpressionEncoder):
     """A trained mixture of bin vectors (eq. 18-19; introduced by scFoundation).
 
-    alpha = softmax(W2 LeakyReLU(W1 x~ + b1) + b2), e = sum_k alpha_k T_k.
+    h = LeakyReLU(W1 x~ + b1), alpha = softmax(W2 h + b2 + r h), e = sum_k alpha_k T_k.
+
+    Near values get near mixtures: no edge separates two counts, and gradients reach the places of
+    the bins, which hard bins have fixed. The paper has r = 0; scFoundation has r = 1, a slope of
+    0.1, and as many hidden units as bins.
 
     Parameters
     ----------
@@ -27,6 +33,13 @@ class SoftBinEncoder(ExpressionEncoder):
         Whether b1 and b2 are there.
     init_std
         Standard deviation of the initial bin vectors.
+    slope
+        Slope of the LeakyReLU below 0.
+    residual
+        r, the weight of the hidden layer among the logits; not 0 only if `hidden` is `n_bins`.
+    reads
+        What stands in the place of x~. Shares of a cell's logged counts (``"log_shares"``) make it
+        the encoder of STATE, with 10 bins.
     """
 
     def __init__(
@@ -36,17 +49,34 @@ class SoftBinEncoder(ExpressionEncoder):
         hidden: int = 512,
         bias: bool = True,
         init_std: float = 1.0,
+        *,
+        slope: float = 0.01,
+        residual: float = 0.0,
+        reads: ValueKind = "normalized",
     ) -> None:
         super().__init__()
+        if residual and hidden != n_bins:
+            raise ValueError(
+                f"With a residual, the hidden layer needs {n_bins} units, one for each bin; it has "
+                f"{hidden}."
+            )
+        self.reads = reads
+        self.residual = residual
         self.weigh = nn.Sequential(
-            nn.Linear(1, hidden, bias=bias), nn.LeakyReLU(), nn.Linear(hidden, n_bins, bias=bias)
+            nn.Linear(1, hidden, bias=bias),
+            nn.LeakyReLU(slope),
+            nn.Linear(hidden, n_bins, bias=bias),
         )
         self.table = nn.Embedding(n_bins, d_model)
         nn.init.normal_(self.table.weight, std=init_std)
 
     def weights(self, values: torch.Tensor) -> torch.Tensor:
         """Return the mixture alpha of each value, shape ``(n, n_bins)``."""
-        logits: torch.Tensor = self.weigh(values[:, None])
+        first, activation, second = self.weigh
+        hidden = activation(first(values[:, None].float()))
+        logits: torch.Tensor = second(hidden)
+        if self.residual:
+            logits = logits + self.residual * hidden
         return logits.softmax(dim=-1)
 
     def start_at_zero(self) -> None:

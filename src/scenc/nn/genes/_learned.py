@@ -17,23 +17,29 @@ class LearnedGeneEncoder(GeneEncoder):
         Width of the output.
     init_std
         Standard deviation of the initial table.
+    layer_norm
+        Whether a trained layer normalisation follows the table, as in scGPT and Tahoe-x1.
     """
 
-    def __init__(self, n_genes: int, d_model: int, init_std: float = 1.0) -> None:
+    def __init__(
+        self, n_genes: int, d_model: int, init_std: float = 1.0, layer_norm: bool = False
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(n_genes, d_model)
+        self.norm = nn.LayerNorm(d_model) if layer_norm else nn.Identity()
         nn.init.normal_(self.embedding.weight, std=init_std)
 
     def forward(self, genes: torch.Tensor) -> torch.Tensor:
         """Encode vocabulary indices, any shape to ``(..., d_model)``."""
-        encoded: torch.Tensor = self.embedding(genes)
+        encoded: torch.Tensor = self.norm(self.embedding(genes))
         return encoded
 
     @torch.no_grad()
     def start_at(self, vectors: torch.Tensor) -> None:
-        """Set the table."""
+        """Set the table; a layer normalisation after it changes its vectors."""
         self.embedding.weight.copy_(vectors)
 
     def table(self) -> torch.Tensor:
         """Return the vectors of the whole vocabulary, shape ``(n_genes, d_model)``."""
-        return self.embedding.weight
+        vectors: torch.Tensor = self.norm(self.embedding.weight)
+        return vectors

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any, Self, cast
 
 import torch
@@ -38,7 +39,11 @@ class ProteinGeneEncoder(GeneEncoder):
     init_std
         Standard deviation of the initial vectors of genes without a pretrained one.
     layer_norm
-        Whether a layer normalisation follows the MLP.
+        Whether a layer normalisation follows the projection.
+    projection
+        As `protein_projection` of `scenc.nn.ModelConfig`; with ``"fixed"`` `dim` is `d_model`.
+    silu
+        Whether SiLU and the factor sqrt(d_model) follow the layer normalisation.
     """
 
     vectors: torch.Tensor
@@ -54,15 +59,24 @@ class ProteinGeneEncoder(GeneEncoder):
         activation: str = "gelu",
         init_std: float = 1.0,
         layer_norm: bool = False,
+        projection: str = "mlp",
+        silu: bool = False,
     ) -> None:
         super().__init__()
+        if projection == "fixed" and dim != d_model:
+            raise ValueError(f"Fixed gene vectors have d_model={d_model} dimensions, not {dim}.")
         self.register_buffer("vectors", torch.zeros(n_genes, dim))
         # Row of `own` that stands in for a gene's projection, -1 where the projection is used.
         self.register_buffer("own_index", torch.full((n_genes,), -1))
         # Nothing to train where nothing is missing: distributed training refuses unused weights.
         self.own = nn.Parameter(torch.randn(n_own, d_model) * init_std, requires_grad=n_own > 0)
-        self.mlp = mlp(dim, hidden, d_model, activation)
+        # Saved models know the weights of any projection by this name.
+        self.mlp: nn.Module = nn.Identity()
+        if projection != "fixed":
+            linear = projection == "linear"
+            self.mlp = nn.Linear(dim, d_model) if linear else mlp(dim, hidden, d_model, activation)
         self.norm = nn.LayerNorm(d_model) if layer_norm else nn.Identity()
+        self.silu = silu
         self._cached: torch.Tensor | None = None
 
     @classmethod
@@ -74,6 +88,7 @@ class ProteinGeneEncoder(GeneEncoder):
         has_vector: torch.Tensor | None = None,
         missing: str = "learned",
         input_scale: str = "plain",
+        projection: str = "mlp",
         output: str = "plain",
         **shape: Any,
     ) -> Self:
@@ -92,8 +107,9 @@ class ProteinGeneEncoder(GeneEncoder):
         missing
             Genes without a vector get a trained vector of their own (``"learned"``) or the MLP of
             a zero vector (``"zero"``).
-        input_scale, output
-            As `protein_input` and `protein_output` of `scenc.nn.ModelConfig`.
+        input_scale, projection, output
+            As `protein_input`, `protein_projection` and `protein_output` of
+            `scenc.nn.ModelConfig`.
         **shape
             `hidden`, `activation` and `init_std` of the constructor.
         """
@@ -101,11 +117,21 @@ class ProteinGeneEncoder(GeneEncoder):
         if has_vector is not None:
             lacking = ~has_vector
         n_own = int(lacking.sum()) if missing == "learned" else 0
+        vectors = torch.where(lacking[:, None], 0, _scale(vectors, ~lacking, input_scale))
+        if projection == "fixed":
+            vectors = _leading_components(vectors, ~lacking, d_model)
         n_genes, dim = vectors.shape
         encoder = cls(
-            n_genes, dim, d_model, n_own=n_own, layer_norm=output == "layer_norm", **shape
+            n_genes,
+            dim,
+            d_model,
+            n_own=n_own,
+            layer_norm=output in ("layer_norm", "silu"),
+            projection=projection,
+            silu=output == "silu",
+            **shape,
         )
-        encoder.vectors = torch.where(lacking[:, None], 0, _scale(vectors, ~lacking, input_scale))
+        encoder.vectors = vectors
         if output == "matched":
             encoder._match_spread(~lacking, shape.get("init_std", 1.0))
         if n_own:
@@ -128,15 +154,21 @@ class ProteinGeneEncoder(GeneEncoder):
 
     @torch.no_grad()
     def start_at(self, vectors: torch.Tensor) -> None:
-        """Fit the MLP's last layer to vectors by least squares; set learned vectors exactly.
+        """Fit the projection's last layer to vectors by least squares; set learned ones exactly.
 
-        The fit ignores a layer normalisation after the MLP.
+        The fit ignores a layer normalisation after the projection. Fixed vectors cannot be fitted.
         """
+        if isinstance(self.mlp, nn.Identity):
+            raise TypeError("Fixed gene vectors cannot start at others.")
         self._cached = None
         own = self.own_index >= 0
         self.own[self.own_index[own]] = vectors[own].to(self.own.dtype)
-        first, activation, last = self.mlp
-        hidden = activation(first(self.vectors[~own].to(self.own.dtype))).double()
+        hidden = self.vectors[~own].to(self.own.dtype)
+        last: nn.Module = self.mlp
+        if isinstance(last, nn.Sequential):
+            first, activation, last = last
+            hidden = activation(first(hidden))
+        hidden = hidden.double()
         middle, aim = hidden.mean(dim=0), vectors[~own].double()
         hidden, shift = hidden - middle, aim.mean(dim=0)
         gram = hidden.T @ hidden
@@ -159,10 +191,14 @@ class ProteinGeneEncoder(GeneEncoder):
     @torch.no_grad()
     def _match_spread(self, known: torch.Tensor, std: float) -> None:
         """Shift and scale the last layer until projected genes have mean 0 and a given spread."""
-        last = cast("nn.Linear", self.mlp[-1])
         projected = self.mlp(self.vectors[known].to(self.own.dtype))
         mean = projected.mean(dim=0)
         factor = std / (projected - mean).square().mean().sqrt()
+        if isinstance(self.mlp, nn.Identity):
+            self.vectors = torch.where(known[:, None], (self.vectors - mean) * factor, 0)
+            return
+        last = self.mlp[-1] if isinstance(self.mlp, nn.Sequential) else self.mlp
+        last = cast("nn.Linear", last)
         last.weight.mul_(factor)
         last.bias.sub_(mean).mul_(factor)
 
@@ -172,6 +208,8 @@ class ProteinGeneEncoder(GeneEncoder):
         if genes is not None:
             vectors, own = vectors[genes], own[genes]
         projected: torch.Tensor = self.norm(self.mlp(vectors.to(self.own.dtype)))
+        if self.silu:
+            projected = F.silu(projected) * math.sqrt(projected.shape[1])
         if len(self.own):
             stand_in = F.embedding(own.clamp(min=0), self.own).to(projected.dtype)
             projected = torch.where((own >= 0)[:, None], stand_in, projected)
@@ -203,3 +241,19 @@ def _scale(vectors: torch.Tensor, known: torch.Tensor, how: str) -> torch.Tensor
         std, mean = torch.std_mean(wide[known], dim=0, correction=0)
         scaled = (wide - mean) / std.clamp(min=1e-6)
     return scaled.to(vectors.dtype)
+
+
+def _leading_components(vectors: torch.Tensor, known: torch.Tensor, n: int) -> torch.Tensor:
+    """Return n dimensions of pretrained vectors; 0 for genes without one.
+
+    As many as there are: the vectors as they are. Fewer: their first principal components, with
+    the sign that makes the largest loading positive. More: zeros behind them.
+    """
+    wide = vectors.float()
+    if wide.shape[1] > n:
+        centred = (wide - wide[known].mean(dim=0)).double()
+        _, basis = torch.linalg.eigh(centred[known].T @ centred[known])
+        basis = basis.flip(1)[:, :n]
+        largest = basis.gather(0, basis.abs().argmax(dim=0, keepdim=True))
+        wide = (centred @ (basis * largest.sign())).float()
+    return torch.where(known[:, None], F.pad(wide, (0, n - wide.shape[1])), 0)
