@@ -159,7 +159,8 @@ class AnnotationMixin(BaseModelClass):
           there is one batch);
         - ``obs["cell_type_majority"]``: with `majority_voting`, the type of most cells of its
           cluster;
-        - ``obsm["cell_type_prob"]``: the probability of each type, as a DataFrame;
+        - ``obsm["cell_type_prob"]``: the probability of each type, as a DataFrame (a slash in a
+          type's name is ``|`` there, as files cannot hold it);
         - ``uns["scenc"]["annotate"]["cell_type"]``: settings and version.
 
         Parameters
@@ -214,6 +215,10 @@ class AnnotationMixin(BaseModelClass):
             labels_key = labels_key if labels_key != "cell_type" else classifier.labels_key
         target = self._target(query)
         key = key_added or labels_key or "cell_type"
+        if "/" in key:
+            raise ValueError(
+                f"{key!r} has a slash, which files cannot hold: pass key_added=... without one."
+            )
         columns = [f"{key}_pred", f"{key}_conf", f"{key}_ref_dist"]
         columns += [f"{key}_majority"] if majority_voting else []
         _refuse_overwriting(target, key, columns, [f"{key}_prob"])
@@ -557,7 +562,9 @@ def _write(
 ) -> None:
     for name in result:
         target.obs[name] = result[name]
-    table = pd.DataFrame(probabilities, index=target.obs_names, columns=pd.Index(classes))
+    # Files of anndata cannot hold a column with a slash in its name.
+    columns = pd.Index([name.replace("/", "|") for name in classes])
+    table = pd.DataFrame(probabilities, index=target.obs_names, columns=columns)
     target.obsm[f"{key}_prob"] = table
     written = [*result, f"{key}_prob"]
     _notes(target).setdefault("annotate", {})[key] = {**record, "written": written}
