@@ -24,6 +24,7 @@ from scenc.model._aligned_counts import (
     rna_of,
     streamed_batches,
 )
+from scenc.model._annotation import AnnotationMixin
 from scenc.model._check import CheckMixin
 from scenc.model._covariates import (
     Covariates,
@@ -102,7 +103,7 @@ _PLANS: dict[str, type[TrainingPlan]] = {
 }
 
 
-class Model(CheckMixin, ExpressionMixin, OverviewMixin, SetupMixin, SharingMixin):
+class Model(AnnotationMixin, CheckMixin, ExpressionMixin, OverviewMixin, SetupMixin, SharingMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene

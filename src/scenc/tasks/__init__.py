@@ -1,5 +1,24 @@
 """What people do with an embedding, on arrays alone: nothing here needs a `scenc.Model`."""
 
+from scenc.tasks._annotation import (
+    UNKNOWN_LABEL,
+    LabelClassifier,
+    LabelPredictions,
+    majority,
+    over_clusters,
+)
 from scenc.tasks._check import EmbeddingCheck, Halves, check_embedding
+from scenc.tasks._mapping import Mapping, map_to_reference
 
-__all__ = ["EmbeddingCheck", "Halves", "check_embedding"]
+__all__ = [
+    "UNKNOWN_LABEL",
+    "EmbeddingCheck",
+    "Halves",
+    "LabelClassifier",
+    "LabelPredictions",
+    "Mapping",
+    "check_embedding",
+    "majority",
+    "map_to_reference",
+    "over_clusters",
+]
