@@ -333,7 +333,8 @@ def main() -> None:
     if not args.table:
         compute_missing(file, names, methods, args.seeds, lambda *chosen: run(*chosen, args.folder))
     rows = pd.DataFrame(file.rows())
-    print_table(rows[rows["data"].isin(names)], ["explained", "hidden_genes_explained"])
+    spread = [name for name in ("explained", "hidden_genes_explained") if name in rows]
+    print_table(rows[rows["data"].isin(names)], spread)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,33 @@
 """What people do with an embedding, on arrays alone: nothing here needs a `scenc.Model`."""
+
+from scenc.tasks._attributions import (
+    Attributions,
+    Directions,
+    attribute_tokens,
+    fit_directions,
+    read_directions,
+    require_captum,
+)
+from scenc.tasks._gene_programmes import (
+    GeneLevels,
+    gene_levels,
+    genes_of_like_expression,
+    leiden_of_genes,
+    mean_correlations,
+    score_programmes,
+)
+
+__all__ = [
+    "Attributions",
+    "Directions",
+    "GeneLevels",
+    "attribute_tokens",
+    "fit_directions",
+    "gene_levels",
+    "genes_of_like_expression",
+    "leiden_of_genes",
+    "mean_correlations",
+    "read_directions",
+    "require_captum",
+    "score_programmes",
+]
