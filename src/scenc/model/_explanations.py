@@ -559,7 +559,9 @@ def _wilcoxon(values: sp.csr_matrix, types: pd.Index[str], genes: pd.Index[str])
     if not len(enough) or len(sizes) < 2:
         return pd.DataFrame(index=genes)
     obs = pd.DataFrame({"type": pd.Categorical(types)}, np.arange(len(types)).astype(str))
-    cells = AnnData(values, obs, pd.DataFrame(index=genes.astype(str)))
+    # A gene without variance has no z score.
+    varies = gene_levels(values).sd > 0
+    cells = AnnData(values[:, varies], obs, pd.DataFrame(index=genes[varies].astype(str)))
     cells.uns["log1p"] = {"base": None}
     with kept_threads():
         sc.tl.rank_genes_groups(

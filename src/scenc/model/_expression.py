@@ -542,11 +542,11 @@ class ExpressionMixin(BaseModelClass):
 def closest_names(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """Return the names that are spelled most alike, by Levenshtein distance of their capitals.
 
-    Names that differ in half of their letters or more are not among them.
+    Names that differ in more than four of ten letters are not among them.
     """
     found = process.extract(
         name, known, scorer=Levenshtein.normalized_similarity, processor=str.upper,
-        limit=n, score_cutoff=0.5,
+        limit=n, score_cutoff=0.6,
     )  # fmt: skip
     return [near for near, _, _ in found]
 

@@ -68,7 +68,8 @@ class Attributions(Printed):
         over cells of the type; a cell that does not express the gene counts as 0.
     wilcoxon
         Genes x types: z scores of a Wilcoxon test of each type against all other cells, on
-        normalised expression of the same data; NaN for types without a test.
+        normalised expression of the same data; NaN for types without a test and genes without
+        variance.
     completeness_error
         Of each type: how far contributions are from adding up to the change of the score that they
         explain, in the mean over cells and as a share of the mean change. Small is good; more steps
