@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 STATIC = Path(__file__).parent / "_static"
-MARKER = "CD79A"
+MARKER = "CD8B"
 MODES = {
     "light": {"ink": "#1f2937", "faint": "#c3c9d2"},
     "dark": {"ink": "#e5e7eb", "faint": "#4b5563"},

@@ -66,6 +66,7 @@ def run(path: Path, write: bool, timeout: int, quick: bool = False) -> str | Non
         client = NotebookClient(
             notebook,
             timeout=timeout,
+            startup_timeout=timeout,
             resources={"metadata": {"path": folder}},
             extra_arguments=["--log-level=ERROR"],
         )
