@@ -72,16 +72,16 @@ def score(adata: AnnData) -> None:
 
 def draw(adata: AnnData, model: scenc.Model, ink: str, faint: str) -> Any:
     """Draw cell types, and one marker as counted and as decoded."""
-    with mpl.rc_context({"text.color": ink, "axes.titlecolor": ink, "font.size": 9}):
-        figure, axes = plt.subplots(1, 3, figsize=(11, 3.5), layout="constrained")
+    with mpl.rc_context({"text.color": ink, "axes.titlecolor": ink, "font.size": 11}):
+        figure, axes = plt.subplots(1, 3, figsize=(8.6, 4), layout="constrained")
         umap = adata.obsm["X_umap"]
         labels = adata.obs["cell_type"]
         for name, color in zip(labels.value_counts().index, COLORS, strict=True):
             axes[0].scatter(*umap[labels == name].T, s=7, color=color, linewidths=0, label=name)
-        axes[0].set_title("700 blood cells, coloured by cell type")
-        axes[0].legend(
-            loc="center left", bbox_to_anchor=(0.98, 0.5), frameon=False, fontsize=7,
-            markerscale=1.8, labelcolor=ink, handletextpad=0.1,
+        axes[0].set_title("700 blood cells by type")
+        figure.legend(
+            loc="outside lower center", ncols=4, frameon=False, fontsize=8.5,
+            markerscale=2, labelcolor=ink, handletextpad=0.1, columnspacing=1.2,
         )  # fmt: skip
         counted = (
             np.asarray(adata[:, MARKER].X.todense()).ravel()
@@ -91,7 +91,7 @@ def draw(adata: AnnData, model: scenc.Model, ink: str, faint: str) -> Any:
         ramp = mpl.colors.LinearSegmentedColormap.from_list("ramp", [faint, "#f28e2b", "#d62728"])
         for ax, values, title in (
             (axes[1], counted, f"{MARKER} as counted"),
-            (axes[2], decoded, f"{MARKER} as the model expects it"),
+            (axes[2], decoded, f"{MARKER} as expected"),
         ):
             order = np.argsort(values)
             top = max(np.quantile(values, 0.99), 1e-9)
