@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
@@ -29,8 +31,10 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
+    "sphinx_design",
 ]
 exclude_patterns = ["_build", "jupyter_execute", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
@@ -67,6 +71,7 @@ html_math_renderer = "mathml"
 html_title = f"scenc {version}"
 html_static_path = ["_static"]
 html_css_files = ["scenc.css"]
+html_extra_path = ["llms.txt"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -125,6 +130,27 @@ def _number(value: Any) -> str:
 
 
 myst_substitutions = {"presets": _presets_table()}
+
+
+def _write_thumbnails() -> None:
+    """Write the picture of each tutorial's card: the output of the cell tagged ``thumbnail``."""
+    here = Path(__file__).parent
+    folder = here / "generated" / "thumbnails"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted((here / "tutorials").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = [cell for cell in cells if "thumbnail" in cell["metadata"].get("tags", ())]
+        pictures = [
+            output["data"]["image/png"]
+            for cell in tagged
+            for output in cell["outputs"]
+            if "image/png" in output.get("data", {})
+        ]
+        if pictures:  # without, Sphinx warns of the picture that is missing
+            (folder / f"{path.stem}.png").write_bytes(base64.b64decode(pictures[-1]))
+
+
+_write_thumbnails()
 
 
 def _fields_are_parameters(

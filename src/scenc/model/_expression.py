@@ -393,6 +393,7 @@ class ExpressionMixin(BaseModelClass):
 
         Examples
         --------
+        >>> model.train(masked_weight=1)  # by default masked genes are not predicted
         >>> model.get_reconstruction_error().mean()
         """
         self._require_masked_term()
