@@ -157,9 +157,9 @@ def grid(
         what binning loses in resolution from what it loses by hiding the library size.
     depth_tokens
         Whether to add each encoding, controls aside, once more with a token of the cell's depth
-        (``depth_token`` of `scenc.nn.ModelConfig`), or the gene encoders to add these for: they show the
-        library size whatever the expression encoder hides. A cell keeps as many genes as without,
-        and has one token more.
+        (``depth_token`` of `scenc.nn.ModelConfig`), or the gene encoders to add these for: they
+        show the library size whatever the expression encoder hides. A cell keeps as many genes as
+        without, and has one token more.
     model, training, objective
         Settings that all share; see `Encoding`. Those of one encoder, such as ``n_bins``, go to the
         encodings that have it.
