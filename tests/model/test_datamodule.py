@@ -323,13 +323,34 @@ def test_a_generative_training_without_neighbours_streams(make_cells, monkeypatc
     whole, broken, resumed = (Model(datamodule=cells, **settings) for _ in range(3))
     # What holds all cells in memory asks for them here.
     monkeypatch.setattr(CellFiles, "counts", None)
-    whole.train(**TRAINING, same_cell=1.0)
+    streamed = {**TRAINING, "same_cell": 1.0, "decoder_steps": 0}
+    whole.train(**streamed)
     assert whole.covariates["batch"] == sorted(cells.column("donor").categories)
     losses = whole.history["count_loss_validation"].iloc[:, 0]
     assert losses.iloc[-1] < losses.iloc[0]
-    _break_off(broken, tmp_path, at=9, same_cell=1.0)
-    resumed.train(**TRAINING, same_cell=1.0, checkpoint_dir=tmp_path, resume=True)
+    _break_off(broken, tmp_path, at=9, same_cell=1.0, decoder_steps=0)
+    resumed.train(**streamed, checkpoint_dir=tmp_path, resume=True)
     assert equal(whole, resumed)
+
+
+def test_the_decoder_is_fitted_to_a_sample_of_streamed_cells(make_cells, monkeypatch):
+    monkeypatch.setattr("scenc.model._decoder_fit._N_TRAIN", 20)
+    monkeypatch.setattr("scenc.model._decoder_fit._N_VALIDATION", 5)
+    read = []
+    counts = CellFiles.counts
+    monkeypatch.setattr(
+        CellFiles, "counts", lambda self, rows: read.append(len(rows)) or counts(self, rows)
+    )
+    cells = make_cells()
+    settings = {"objective": "generative", "n_top_genes": 30, **SIZES}
+    plain, fitted = (Model(datamodule=cells, **settings) for _ in range(2))
+    plain.train(**TRAINING, same_cell=1.0, decoder_steps=0)
+    read.clear()
+    fitted.train(**TRAINING, same_cell=1.0, decoder_steps=40)
+    assert read == [25]
+    for name, weights in plain.module.state_dict().items():
+        if not name.startswith("count_decoder"):
+            assert torch.equal(weights, fitted.module.state_dict()[name])
 
 
 def test_files_lack_further_covariates_of_a_decoder(cells, joined):

@@ -513,3 +513,21 @@ def test_groups_without_cells_are_not_compared(model, cells):
         model.differential_expression(cells, groupby="plate", group1="all")
     with pytest.raises(ValueError, match="groupby="):
         model.differential_expression()
+
+
+def test_fitting_the_decoder_leaves_embeddings_and_explains_counts_better(cells):
+    plain, fitted = make_model(cells), make_model(cells)
+    train(plain, decoder_steps=0)
+    train(fitted, decoder_steps=200)
+    np.testing.assert_array_equal(
+        plain.get_latent_representation(), fitted.get_latent_representation()
+    )
+    held_out = plain.validation_indices_
+    assert fitted.get_elbo(indices=held_out).mean() > plain.get_elbo(indices=held_out).mean()
+
+
+def test_decoder_steps_are_of_the_generative_objective(cells):
+    Model.setup_anndata(cells)
+    model = Model(cells, objective="contrastive")
+    with pytest.raises(ValueError, match="decoder_steps=3 cannot apply"):
+        model.train(max_epochs=1, decoder_steps=3)

@@ -29,7 +29,7 @@ OF_ALL = {"gene_encoder", "expression_encoder", "d_model", "n_layers", "n_heads"
           "protein_hidden", "init_std", "objective", "n_top_genes", "gene_init", "residual_init",
           "pooling", "seed"}  # fmt: skip
 OF_DECODER = {"likelihood": "zinb", "decoder_hidden": 7}
-OF_COUNTS = {"counts_weight": 2.0, "partner_share": 0.1, "kl_weight": 3.0}
+OF_COUNTS = {"counts_weight": 2.0, "partner_share": 0.1, "kl_weight": 3.0, "decoder_steps": 3}
 OF_CONTRAST = {"masked_weight": 2.0, "contrast_weight": 2.0, "anchor_weight": 1.0,
                "temperature": 0.1, "negatives": "all", "view_genes": 8, "view_depth": (0.1, 0.5),
                "n_neighbors": 3, "same_cell": 0.5}  # fmt: skip

@@ -31,6 +31,7 @@ from scenc.model._covariates import (
     registered_covariates,
     streamed_covariates,
 )
+from scenc.model._decoder_fit import fit_decoder_to_cells, sample_of
 from scenc.model._embed_files import embed_files
 from scenc.model._expression import ExpressionMixin
 from scenc.model._inference import PRECISIONS, apply_to_cells, resolve_indices
@@ -88,7 +89,7 @@ if TYPE_CHECKING:
     from scenc.genes import GeneMatch
     from scenc.model._aligned_counts import AlignedCounts
     from scenc.model._proteins import Vectors
-    from scenc.model._training_data import TrainingData
+    from scenc.model._training_data import CellSplit, TrainingData
     from scenc.nn import CellTransformer
     from scenc.train import Curve, TrainingPlan
 
@@ -544,6 +545,8 @@ class Model(CheckMixin, ExpressionMixin, OverviewMixin, SetupMixin, SharingMixin
                 self._record(error.curve, data, config, trained)
             raise
         self._record(curves, data, config, trained=True)
+        if self.config.objective == "generative" and config.counts_weight and config.decoder_steps:
+            self._fit_decoder(files, data.split, config.decoder_steps)
         self._check_training(check, perf_counter() - start, data.loaded, files)
 
     def _training_data(
@@ -570,6 +573,24 @@ class Model(CheckMixin, ExpressionMixin, OverviewMixin, SetupMixin, SharingMixin
             self._n_epochs,
             num_workers=num_workers,
             pin_memory=pin_memory,
+        )
+
+    def _fit_decoder(self, files: CellModule | None, cells_of: CellSplit, n_steps: int) -> None:
+        """Fit the decoder once more, to embeddings of whole cells, which do not change."""
+        split = sample_of(cells_of, self.config.seed)
+        covariates = self._training_covariates(files)
+        if files is None:
+            cells = self._training_cells()
+        else:
+            rows = np.union1d(split.train, split.validation)
+            cells = align_streamed(line_up(files, self.vocabulary, self.counted), rows)
+            covariates = covariates[rows]
+            split = split._replace(
+                train=np.searchsorted(rows, split.train),
+                validation=np.searchsorted(rows, split.validation),
+            )
+        fit_decoder_to_cells(
+            self.module, cells, covariates, split, n_steps, self.config.seed + self._n_epochs
         )
 
     def _record(

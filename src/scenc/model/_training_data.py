@@ -38,7 +38,14 @@ if TYPE_CHECKING:
     from scenc.train import TrainConfig
 
 # Settings that only the generative objective has.
-_OF_GENERATIVE = ("likelihood", "decoder_hidden", "counts_weight", "partner_share", "kl_weight")
+_OF_GENERATIVE = (
+    "likelihood",
+    "decoder_hidden",
+    "counts_weight",
+    "partner_share",
+    "kl_weight",
+    "decoder_steps",
+)
 # From so many cells on, holding all of them in memory is worth a word.
 _MANY_CELLS = 1_000_000
 

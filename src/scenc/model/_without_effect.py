@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Settings of views, and of counts that are decoded from them; of a network that decodes counts.
 _VIEWS = ("masked_weight", "contrast_weight", "anchor_weight", "temperature", "negatives",
           "view_genes", "view_depth", "n_neighbors", "same_cell")  # fmt: skip
-_COUNTS = ("counts_weight", "partner_share", "kl_weight")
+_COUNTS = ("counts_weight", "partner_share", "kl_weight", "decoder_steps")
 _DECODER = ("likelihood", "decoder_hidden")
 
 
@@ -91,6 +91,8 @@ def refuse_unused_training(
     if objective != "generative":
         why = f"it is of objective='generative', and the model's is {objective!r}"
         reasons |= dict.fromkeys(_COUNTS, why)
+    elif config.counts_weight == 0:
+        reasons["decoder_steps"] = "counts_weight=0 leaves the decoder out"
     if objective != "masked" and config.masked_weight == 0:
         reasons["mask_fraction"] = "masked_weight=0 leaves masked expression out"
     if has_files:

@@ -3,6 +3,7 @@
 from scenc.train._callbacks import Curve, NonFiniteGradientError, NonFiniteLossError
 from scenc.train._checkpoints import CheckpointError, Checkpoints
 from scenc.train._config import TrainConfig
+from scenc.train._decoder import Latent, fit_decoder
 from scenc.train._loggers import make_loggers
 from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
 from scenc.train._run import fit
@@ -19,6 +20,7 @@ __all__ = [
     "ContrastivePlan",
     "Curve",
     "GenerativePlan",
+    "Latent",
     "MaskedExpressionPlan",
     "NonFiniteGradientError",
     "NonFiniteLossError",
@@ -29,6 +31,7 @@ __all__ = [
     "TrainingPlan",
     "ViewPlan",
     "fit",
+    "fit_decoder",
     "make_loggers",
     "warmup_cosine",
 ]

@@ -45,6 +45,9 @@ class TrainConfig:
         Of the generative objective (`GenerativePlan`): weight of the likelihood of counts per gene,
         the share of it that is on the partner's counts, and the weight of the bottleneck's KL
         divergence beside the likelihood.
+    decoder_steps
+        Of the generative objective: steps at the end that fit the decoder alone, to whole cells
+        (`fit_decoder`); embeddings do not depend on it.
     temperature
         Of the contrastive term's similarities: the lower, the more the nearest cells count.
     negatives
@@ -85,6 +88,7 @@ class TrainConfig:
     counts_weight: float = 20.0
     partner_share: float = 0.5
     kl_weight: float = 1.0
+    decoder_steps: int = 500
     temperature: float = 0.2
     negatives: Literal["batch", "all"] = "batch"
     view_genes: int = 128
@@ -102,6 +106,8 @@ class TrainConfig:
         for name in (*counts, *(("max_epochs",) if self.max_epochs is not None else ())):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.decoder_steps < 0:
+            raise ValueError(f"decoder_steps must not be negative, got {self.decoder_steps}.")
         choose(self.negatives, ("batch", "all"), "negatives")
         for name in ("lr", "weight_decay", "gradient_clip", "warmup_steps", "min_lr_ratio",
                      "masked_weight", "contrast_weight", "anchor_weight", "counts_weight",
