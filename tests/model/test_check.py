@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import anndata
+import mudata
 import numpy as np
 import pytest
 import scanpy as sc
@@ -93,6 +95,26 @@ def test_other_columns_may_be_named(model, cells):
     assert model.check(query, batch_key="donor", labels_key="batch").n_batches == 3
     with pytest.raises(KeyError, match="no column 'tissue'"):
         model.check(query, labels_key="tissue")
+
+
+@may_lose
+def test_cells_of_a_mudata_and_of_a_file_are_compared(
+    model, cells, make_counts, make_adata, train, tmp_path
+):
+    query = cells.copy()
+    query.write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    expected = model.check(query)
+    assert model.check(backed).scores.equals(expected.scores)
+    backed.file.close()
+    mdata = mudata.MuData({"rna": make_adata(make_counts(100, 60))})
+    places = {"rna_layer": "rna", "batch_key": "rna", "labels_key": "rna"}
+    Model.setup_mudata(mdata, **SETUP, modalities=places)
+    multi = train(Model(mdata, objective="masked", d_model=8, n_layers=1, n_heads=2), max_epochs=1)
+    check = multi.check()
+    assert (check.n_cells, check.n_batches, check.n_labels) == (100, 2, 3)
+    multi.get_latent_representation()
+    assert "X_scenc" in mdata.uns["scenc"]["embeddings"]
 
 
 def test_an_embedding_that_loses_is_warned_of(cells, make_model):

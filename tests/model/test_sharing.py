@@ -82,11 +82,16 @@ class Hub:
             self.branches[repo][branch] = self.branches[repo]["main"]
             return 200, {}, "{}"
         if found := re.fullmatch(r"/api/models/(\w+/[\w-]+)/preupload/(\w+)", path):
+            # The Hub keeps large files apart; what huggingface_hub then does is its own matter.
             files = [
                 {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
                 for file in json.loads(body)["files"]
             ]
             return 200, {}, json.dumps({"files": files})
+        if found := re.fullmatch(r"/api/models/(\w+/[\w-]+)/revision/(\w+)", path):
+            # Earlier versions of huggingface_hub ask.
+            about = {"id": found[1], "sha": self.commit_of(*found.groups()), "xetEnabled": False}
+            return 200, {}, json.dumps(about)
         if found := re.fullmatch(r"/api/models/(\w+/[\w-]+)/commit/(\w+)", path):
             lines = [json.loads(line) for line in body.splitlines()]
             files = {

@@ -5,7 +5,7 @@ Importing it is light: h5py, zarr, safetensors and PyTorch are loaded where they
 
 from scenc.io._atomic import atomic_folder, atomic_path
 from scenc.io._frames import column_names, count_rows, group_names, read_column, read_groups
-from scenc.io._hub import CARD, download_model, require_hub, upload_model
+from scenc.io._hub import README, download_model, require_hub, upload_model
 from scenc.io._locate_counts import (
     CountMatrix,
     find_counts,
@@ -28,8 +28,8 @@ from scenc.io._model_files import (
 )
 
 __all__ = [
-    "CARD",
     "GENES",
+    "README",
     "CountMatrix",
     "ModelFileError",
     "atomic_folder",

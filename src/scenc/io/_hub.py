@@ -14,7 +14,7 @@ from scenc.io._model_files import GENES, read_unsigned_card
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CARD = "README.md"
+README = "README.md"
 # Errors of httpx and requests, which huggingface_hub lets through.
 _UNREACHABLE = ("ConnectError", "ConnectTimeout", "ReadTimeout", "ConnectionError", "Timeout")
 
@@ -79,7 +79,7 @@ def download_model(
         # Before the weights of another program are downloaded.
         read_unsigned_card(first)
         download(weights, commit)
-        for name in (GENES, CARD):
+        for name in (GENES, README):
             try:
                 download(name, commit)
             except hub.errors.EntryNotFoundError:

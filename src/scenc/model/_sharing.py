@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from scvi.model.base import BaseModelClass
 
 from scenc._arguments import refuse_unknown
-from scenc.io import CARD, GENES, download_model, require_hub, upload_model
+from scenc.io import GENES, README, download_model, require_hub, upload_model
 from scenc.model._card import CardFacts, genes_table, write_card
 from scenc.model._persistence import save_model
 
@@ -107,7 +107,7 @@ class SharingMixin(BaseModelClass):
         name = where.rsplit("/", 1)[-1]
         in_repository = repo is not None
         card = write_card(state, self.module, name, where, facts, in_repository=in_repository)
-        texts = {GENES: genes_table(state), CARD: card}
+        texts = {GENES: genes_table(state), README: card}
         save_model(folder, state, self.module, overwrite, texts)
 
     def push_to_hub(
