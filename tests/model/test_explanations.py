@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu, norm, spearmanr, ttest_ind
 from sklearn.linear_model import LogisticRegression
 
 from scenc.data import Tokenizer
-from scenc.model import Model
+from scenc.model import Model, _explanations
 
 QUIET = {"progress": False}
 
@@ -169,6 +169,16 @@ def test_genes_that_no_cell_expresses(model):
     assert table.loc["FAKE8", "n_cells"] == 0
     assert table.loc["FAKE8"].drop("n_cells").isna().all()
     assert table.loc["FAKE9"].notna().all()
+    alone = model.delete_genes("FAKE8", query, n_matched=3, **QUIET)
+    pd.testing.assert_frame_equal(alone, table.loc[["FAKE8"]], check_dtype=False)
+
+
+def test_many_genes_are_deleted_as_each_alone(model, monkeypatch):
+    names = model.vocabulary[:20].tolist()
+    together = model.delete_genes(names, n_matched=40, **QUIET)
+    monkeypatch.setattr(_explanations, "_DELETED_TOGETHER", 100)
+    in_parts = model.delete_genes(names, n_matched=40, **QUIET)
+    pd.testing.assert_frame_equal(in_parts, together, rtol=1e-4)
 
 
 def test_one_cell_with_missing_genes_and_an_unseen_batch(model):

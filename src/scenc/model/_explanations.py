@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from scenc._arguments import choose
 from scenc._threads import kept_threads
-from scenc.data import UNKNOWN, open_rows
+from scenc.data import open_rows
 from scenc.model._gene_space import column_of, draw_cells, normalised_expression
 from scenc.model._inference import apply_to_cells, inference_precision, token_batches
 from scenc.model._initial import make_tokenizer
@@ -52,6 +52,8 @@ _MOST_LABELLED = 20_000
 _LEAST_TOGETHER = 10
 # Completeness errors above this share are warned about.
 _MOST_INCOMPLETE = 0.05
+# Cells with a deleted gene that are in memory together.
+_DELETED_TOGETHER = 4096
 # Cells whose attention, genes x genes each, is in memory together.
 _ATTENTION_CELLS = 8
 
@@ -452,15 +454,23 @@ class ExplanationsMixin(BaseModelClass):
     ) -> dict[int, NDArray[np.float64]]:
         """Return how far the embedding of each cell that expresses a gene moves without it."""
         before = self._embed_all_genes(cells, np.arange(cells.n_cells), batch_size, precision)
-        by_gene, shifts = values.tocsc(), {}
-        for gene in tqdm(genes, desc="Deletions", unit="gene", disable=not progress):
-            rows = by_gene.indices[by_gene.indptr[gene] : by_gene.indptr[gene + 1]].astype(np.int64)
-            gene_map = np.where(cells.gene_map == gene, UNKNOWN, cells.gene_map)
-            after = self._embed_all_genes(
-                replace(cells, gene_map=gene_map), rows, batch_size, precision
-            )
-            moved = (after - before[rows]).astype(np.float64)
-            shifts[int(gene)] = np.linalg.norm(moved, axis=1)
+        shifts: dict[int, NDArray[np.float64]] = {}
+        if not len(genes):
+            return shifts
+        by_gene = values.tocsc()
+        n_cells = np.diff(by_gene.indptr)[genes]
+        # Cells without one gene or another are embedded together: many genes are in few cells.
+        ends = np.flatnonzero(np.diff(np.cumsum(n_cells) // _DELETED_TOGETHER, append=-1)) + 1
+        with tqdm(total=len(genes), desc="Deletions", unit="gene", disable=not progress) as bar:
+            for some in np.split(genes, ends[:-1]):
+                of_gene = [by_gene.indices[slice(*by_gene.indptr[g : g + 2])] for g in some]
+                sizes, rows = [len(r) for r in of_gene], np.concatenate(of_gene).astype(np.int64)
+                without = _without(cells, rows, np.repeat(some, sizes))
+                after = self._embed_all_genes(without, np.arange(len(rows)), batch_size, precision)
+                moved = np.linalg.norm((after - before[rows]).astype(np.float64), axis=1)
+                parts = np.split(moved, np.cumsum(sizes)[:-1])
+                shifts.update(zip(some.tolist(), parts, strict=True))
+                bar.update(len(some))
         return shifts
 
 
@@ -519,6 +529,20 @@ def _in_memory(cells: AlignedCounts, rows: NDArray[np.int64]) -> AlignedCounts:
         rows=open_rows(matrix[positions]),
         n_genes=cells.n_genes[rows],
         names=cells.names[rows],
+    )
+
+
+def _without(
+    cells: AlignedCounts, rows: NDArray[np.int64], genes: NDArray[np.int64]
+) -> AlignedCounts:
+    """Return cells in each of which one gene has no counts, `genes` being these genes."""
+    matrix, positions = cells.rows.select(rows)
+    changed = matrix[positions]
+    of_row = np.repeat(genes, np.diff(changed.indptr))
+    changed.data[cells.gene_map[changed.indices] == of_row] = 0
+    changed.eliminate_zeros()
+    return replace(
+        cells, rows=open_rows(changed), n_genes=np.diff(changed.indptr), names=cells.names[rows]
     )
 
 
