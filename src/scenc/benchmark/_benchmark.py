@@ -57,6 +57,19 @@ class Benchmark:
     seeds
         Each trains, embeds and scores everything once. The seed is that of the model, and of the
         split of kNN classification, which is therefore the same for all encodings.
+    budgets
+        Visits of cells after which each encoding is judged: its one training goes on to the largest
+        budget, and at each of them, rounded up to an optimizer step, the weights of the best
+        validation so far are kept, embed and are scored. This takes the place of ``max_epochs`` and
+        ``cell_visits`` in the settings of training, without early stopping. ``None``: each encoding
+        is judged at the end that its settings say.
+
+        The schedule of the learning rate is laid out for the largest budget: its warm-up (a tenth
+        of all steps at most) and its cosine. At a smaller budget the learning rate has therefore
+        not come down yet (after a tenth of the largest it is at its height), and such a model is
+        worse than one whose whole training has that budget. Encodings may be compared at each
+        budget, since all are treated alike; the curve of one encoding shows what more training
+        brings together with the fall of its learning rate.
     baselines
         Of ``"PCA"``, ``"scVI"`` and ``"untrained"`` (initial weights, of learned + soft unless told
         otherwise); a dictionary gives options, ``{"scVI": {"max_epochs": 50}}``; or methods.
@@ -102,6 +115,7 @@ class Benchmark:
         encodings: Iterable[Encoding | Method] | Mapping[str, Encoding | Method] | None = None,
         *,
         seeds: Iterable[int] = (0, 1, 2),
+        budgets: Iterable[int] | None = None,
         baselines: Iterable[str | Mapping[str, Any] | Method] = BASELINES,
         protein_embeddings: str | PathLike[str] | ProteinEmbeddings | None = None,
         gene_vectors: str | None = None,
@@ -114,6 +128,7 @@ class Benchmark:
         self.evaluate = {name: EvaluationSet.of(given) for name, given in evaluate.items()}
         self.out = Path(out)
         self.seeds = tuple(seeds)
+        self.budgets = tuple(budgets or ())
         self.gene_vectors = gene_vectors
         self.threads = threads
         self.title = title
@@ -238,9 +253,9 @@ class Benchmark:
 
         Returns
         -------
-        One row per job: ``job``, ``task``, ``encoding``, ``dataset``, ``seed``, ``status``
-        (``"done"``, ``"diverged"``, ``"failed"``, ``"pending"``), ``seconds`` and ``memory_mb``
-        (estimates).
+        One row per job: ``job``, ``task``, ``encoding``, ``dataset``, ``seed``, ``budget``,
+        ``status`` (``"done"``, ``"diverged"``, ``"failed"``, ``"pending"``), ``seconds`` and
+        ``memory_mb`` (estimates).
         """
         from scenc.benchmark.jobs._estimate import estimate
 
@@ -299,6 +314,7 @@ class Benchmark:
             evaluation=evaluation,
             min_cells={name: given.min_cells for name, given in self.evaluate.items()},
             seeds=self.seeds,
+            budgets=sorted(self.budgets),
             vectors=None if vectors is None else vectors_fingerprint(vectors.matrix, vectors.names),
             scoring={"metrics": self._metrics, "k": self._k},
             versions=versions(),
@@ -362,6 +378,7 @@ class Benchmark:
         for seed in self.seeds:
             if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
                 raise ValueError(f"seeds must be whole numbers from 0, got {seed!r}.")
+        self._check_budgets()
         if self.threads < 1 or self._k < 1:
             raise ValueError(f"threads and k must be at least 1: {self.threads} and {self._k}.")
         for entry in self.entries:
@@ -370,6 +387,17 @@ class Benchmark:
                 raise ValueError(f"{entry.name!r} needs cells to train on, and train is None.")
             if entry.needs_vectors and self._protein_embeddings is None:
                 raise ValueError(f"{entry.name!r} needs protein_embeddings, a vector per gene.")
+
+    def _check_budgets(self) -> None:
+        if not self.budgets:
+            return
+        for budget in self.budgets:
+            if not isinstance(budget, int) or isinstance(budget, bool) or budget < 1:
+                raise ValueError(f"budgets must be visits of cells, from 1, got {budget!r}.")
+        if len(set(self.budgets)) < len(self.budgets):
+            raise ValueError(f"budgets must be different numbers, got {list(self.budgets)}.")
+        if not any(entry.has_budgets for entry in self.entries):
+            raise ValueError("budgets apply to encodings that are trained, and there is none.")
 
     def _start(self) -> list[Job]:
         """Read all data, leave them where jobs find them, and return the jobs."""

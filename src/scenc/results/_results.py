@@ -22,7 +22,7 @@ from scenc.results._tidy import CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,13 +53,14 @@ class Results(Printed):
     scores
         One row per encoding, data set, metric and seed: ``encoding`` (display name), ``kind``
         (``"encoding"``, ``"control"`` or ``"baseline"``), ``gene_encoder``, ``expression_encoder``
-        (None for baselines), ``dataset``, ``metric``, ``seed``, ``value`` (NaN where undefined),
-        ``reason`` (why it is undefined).
+        (None for baselines), ``dataset``, ``metric``, ``seed``, ``budget`` (visits of cells in
+        training; missing where there is no such limit), ``value`` (NaN where undefined), ``reason``
+        (why it is undefined).
     curves
         Training curves: ``encoding``, ``seed``, ``metric``, ``epoch``, ``step``, ``value``.
     jobs
         One row per job: ``job``, ``task`` (``"train"``, ``"embed"``, ``"score"``), ``encoding``,
-        ``dataset``, ``seed``, ``status`` (``"done"``, ``"failed"``, ``"diverged"``,
+        ``dataset``, ``seed``, ``budget``, ``status`` (``"done"``, ``"failed"``, ``"diverged"``,
         ``"pending"``), ``reason``, ``diverged_step``, ``seconds``, ``peak_memory_mb``.
     run
         The run itself, as plain values: title, versions, settings, data, seeds, machine.
@@ -103,7 +104,7 @@ class Results(Printed):
         [0.5]
         """
         table = tidy(scores, SCORES, "scores")
-        cell = ["encoding", "dataset", "metric", "seed"]
+        cell = ["encoding", "dataset", "metric", "seed", "budget"]
         if (double := table.duplicated(cell)).any():
             which = ", ".join(str(value) for value in table.loc[double, cell].iloc[0])
             raise ValueError(f"scores hold more than one row for {which}.")
@@ -141,6 +142,40 @@ class Results(Printed):
         return self.scores[_WHO].drop_duplicates("encoding").reset_index(drop=True)
 
     @property
+    def budgets(self) -> list[int]:
+        """Visits of cells after which encodings were judged, in increasing order; may be empty."""
+        return sorted(int(budget) for budget in self.scores["budget"].dropna().unique())
+
+    def at_budget(self, budget: int | None = None) -> Results:
+        """Return the results at one budget, and those of what has none, such as baselines.
+
+        Parameters
+        ----------
+        budget
+            Visits of cells; ``None``: the largest. Training curves stay whole.
+
+        Raises
+        ------
+        ValueError
+            Nothing was judged at this budget; the message names those that there are.
+        """
+        if not self.budgets:
+            if budget is not None:
+                raise ValueError(
+                    f"there are no budgets in these results, and {budget} is asked for."
+                )
+            return self
+        budget = self.budgets[-1] if budget is None else budget
+        if budget not in self.budgets:
+            raise ValueError(f"budget must be one of {self.budgets}, got {budget}.")
+        tables = (
+            table[(table["budget"].isna() | (table["budget"] == budget))].reset_index(drop=True)
+            for table in (self.scores, self.jobs)
+        )
+        scores, jobs = tables
+        return Results(scores, self.curves, jobs, self.run)
+
+    @property
     def metrics(self) -> list[str]:
         """The metrics, in the order of the table."""
         return list(dict.fromkeys(self.scores["metric"]))
@@ -150,10 +185,11 @@ class Results(Printed):
 
         Returns
         -------
-        One row per encoding, data set and metric: ``value`` (the mean over the seeds where it is
-        defined), ``std`` (over seeds, ``ddof=1``), ``n_seeds``.
+        One row per encoding, budget, data set and metric: ``value`` (the mean over the seeds where
+        it is defined), ``std`` (over seeds, ``ddof=1``), ``n_seeds``.
         """
-        grouped = self.scores.groupby(["encoding", "dataset", "metric"], sort=False)["value"]
+        keys = ["encoding", "budget", "dataset", "metric"]
+        grouped = self.scores.groupby(keys, sort=False, dropna=False)["value"]
         table = grouped.agg(value="mean", std="std", n_seeds="count").reset_index()
         return self._with_who(table)
 
@@ -162,11 +198,12 @@ class Results(Printed):
 
         Returns
         -------
-        One row per encoding and metric: ``mean``, ``std`` (``ddof=1``), ``n_datasets`` (those where
-        the metric is defined; compare means over the same data sets only, as
+        One row per encoding, budget and metric: ``mean``, ``std`` (``ddof=1``), ``n_datasets``
+        (those where the metric is defined; compare means over the same data sets only, as
         `relative_differences` and `bootstrap` do).
         """
-        grouped = self.per_dataset().groupby(["encoding", "metric"], sort=False)["value"]
+        keys = ["encoding", "budget", "metric"]
+        grouped = self.per_dataset().groupby(keys, sort=False, dropna=False)["value"]
         table = grouped.agg(mean="mean", std="std", n_datasets="count").reset_index()
         return self._with_who(table)
 
@@ -195,16 +232,17 @@ class Results(Printed):
 
         Returns
         -------
-        One row per comparison and metric: ``comparison``, ``within``, ``metric``, ``a``, ``b`` (the
-        means), ``difference``, ``relative`` (``a / b - 1``), ``n_datasets``, ``n_seeds``.
+        One row per budget, comparison and metric: ``budget``, ``comparison``, ``within``,
+        ``metric``, ``a``, ``b`` (the means), ``difference``, ``relative`` (``a / b - 1``),
+        ``n_datasets``, ``n_seeds``.
         """
-        rows = []
-        for comparison in paper_comparisons(self.encodings):
-            for metric in self.metrics:
-                paired = self._paired(comparison, metric)
-                if paired is not None:
-                    rows.append({**_means(paired, comparison, metric), **_size(paired)})
-        return pd.DataFrame(rows, columns=[*_HEAD, *_SIZE])
+        rows = [
+            {"budget": budget, **_means(paired, comparison, metric), **_size(paired)}
+            for budget, comparison in self._at_each(paper_comparisons(self.encodings))
+            for metric in self.metrics
+            if (paired := self._paired(comparison, metric, budget)) is not None
+        ]
+        return _with_budget(rows, [*_HEAD, *_SIZE])
 
     def bootstrap(
         self,
@@ -239,10 +277,10 @@ class Results(Printed):
 
         Returns
         -------
-        One row per comparison and metric: ``comparison``, ``within``, ``metric``, ``a``, ``b`` (the
-        means), ``difference``, ``relative``, ``low``, ``high`` (of the difference), ``above`` (the
-        share of samples in which a is above b), ``relative_low``, ``relative_high``,
-        ``n_datasets``, ``n_seeds``.
+        One row per budget, comparison and metric: ``budget``, ``comparison``, ``within``,
+        ``metric``, ``a``, ``b`` (the means), ``difference``, ``relative``, ``low``, ``high`` (of
+        the difference), ``above`` (the share of samples in which a is above b), ``relative_low``,
+        ``relative_high``, ``n_datasets``, ``n_seeds``.
 
         Raises
         ------
@@ -259,12 +297,12 @@ class Results(Printed):
         for metric in wanted:
             choose(metric, self.metrics, "metrics")
         rows = [
-            _interval(paired, comparison, metric, n, seed, level)
-            for comparison in self._comparisons(a, b)
+            {"budget": budget, **_interval(paired, comparison, metric, n, seed, level)}
+            for budget, comparison in self._at_each(self._comparisons(a, b))
             for metric in wanted
-            if (paired := self._paired(comparison, metric)) is not None
+            if (paired := self._paired(comparison, metric, budget)) is not None
         ]
-        return pd.DataFrame(rows, columns=[*_HEAD, *_INTERVAL, *_SIZE])
+        return _with_budget(rows, [*_HEAD, *_INTERVAL, *_SIZE])
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write all tables, and those that `summary`, `per_dataset` and the rest derive from them.
@@ -314,24 +352,53 @@ class Results(Printed):
         title = f"{' and '.join(sides[0])} over {' and '.join(sides[1])}"
         return [Comparison(title, "", sides[0], sides[1])]
 
+    def _at_each(
+        self, comparisons: Sequence[Comparison]
+    ) -> Iterator[tuple[int | None, Comparison]]:
+        """Yield each comparison at each budget; once, if neither side has any."""
+        limited = {encoding for (_, encoding, budget) in self._values if budget is not None}
+        for budget in self.budgets:
+            for comparison in comparisons:
+                if limited.intersection((*comparison.a, *comparison.b)):
+                    yield budget, comparison
+        for comparison in comparisons:
+            if not limited.intersection((*comparison.a, *comparison.b)):
+                yield None, comparison
+
     @cached_property
-    def _values(self) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """Values by metric and encoding, ``(n_datasets, n_seeds)`` each, NaN where undefined."""
+    def _values(self) -> dict[tuple[str, str, int | None], NDArray[np.float64]]:
+        """Values by metric, encoding and budget, ``(n_datasets, n_seeds)``, NaN where undefined."""
         datasets, seeds = (pd.Index(self.scores[name].unique()) for name in ("dataset", "seed"))
         shape = len(datasets), len(seeds)
         values: dict[Any, NDArray[np.float64]] = {}
-        for (metric, encoding), of in self.scores.groupby(["metric", "encoding"], sort=False):
+        keys = ["metric", "encoding", "budget"]
+        grouped = self.scores.groupby(keys, sort=False, dropna=False)
+        key: Any
+        for key, of in grouped:
+            metric, encoding, budget = key
             table = np.full(shape, np.nan)
             rows, columns = datasets.get_indexer(of["dataset"]), seeds.get_indexer(of["seed"])
             table[rows, columns] = of["value"]
-            values[metric, encoding] = table
+            values[metric, encoding, None if pd.isna(budget) else int(budget)] = table
         return values
 
-    def _paired(self, comparison: Comparison, metric: str) -> Paired | None:
-        """Return both sides' scores where all members have them, or None if nowhere."""
+    def _paired(self, comparison: Comparison, metric: str, budget: int | None) -> Paired | None:
+        """Return both sides' scores where all members have them, or None if nowhere.
+
+        What has no budget, such as a baseline, is the same at each.
+        """
+        values = self._values
         try:
             a, b = (
-                np.mean([self._values[metric, name] for name in side], axis=0)
+                np.mean(
+                    [
+                        values[metric, name, budget]
+                        if (metric, name, budget) in values
+                        else values[metric, name, None]
+                        for name in side
+                    ],
+                    axis=0,
+                )
                 for side in (comparison.a, comparison.b)
             )
         except KeyError:  # a member has no score of this metric
@@ -341,7 +408,7 @@ class Results(Printed):
 
     def _table(self) -> PrintedTable:
         """Means and standard deviations, encodings x the main metrics."""
-        summary = self.summary()
+        summary = self.at_budget().summary()
         summary["text"] = [
             "-" if np.isnan(mean) else f"{mean:.3f}" + ("" if np.isnan(std) else f" ± {std:.3f}")
             for mean, std in zip(summary["mean"], summary["std"], strict=True)
@@ -402,6 +469,11 @@ def _means(paired: Paired, comparison: Comparison, metric: str) -> dict[str, Any
     relative = a / b - 1 if b else np.nan
     values = (comparison.name, comparison.within, metric, a, b, a - b, relative)
     return dict(zip(_HEAD, values, strict=True))
+
+
+def _with_budget(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """Return rows of comparisons as a table, the budget first."""
+    return pd.DataFrame(rows, columns=["budget", *columns]).astype({"budget": "Int64"})
 
 
 def _size(paired: Paired) -> dict[str, int]:

@@ -20,6 +20,7 @@ SCORES: dict[str, tuple[Any, ...]] = {
     "dataset": ("text",),
     "metric": ("text",),
     "seed": ("int", 0),
+    "budget": ("maybe int", None),
     "value": ("float",),
     "reason": ("text", ""),
 }
@@ -37,6 +38,7 @@ JOBS: dict[str, tuple[Any, ...]] = {
     "encoding": ("text",),
     "dataset": ("name", None),
     "seed": ("int", 0),
+    "budget": ("maybe int", None),
     "status": ("text",),
     "reason": ("text", ""),
     "diverged_step": ("maybe int", None),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHIPPED = ("small", "paper")
 
 _TOP = ("title", "source", "data_dir", "train", "evaluate", "encodings", "protein_embeddings",
-        "baselines", "seeds", "metrics", "k", "threads")  # fmt: skip
+        "baselines", "seeds", "budgets", "metrics", "k", "threads")  # fmt: skip
 _GRID = ("preset", "objective", "gene_encoders", "expression_encoders", "controls", "model",
          "training")  # fmt: skip
 
@@ -54,7 +54,7 @@ class Config:
         if (proteins := values.get("protein_embeddings")) is not None:
             arguments["protein_embeddings"] = self._file(proteins["file"])
             arguments["gene_vectors"] = proteins.get("label")
-        for name in ("title", "baselines", "seeds", "metrics", "k", "threads"):
+        for name in ("title", "baselines", "seeds", "budgets", "metrics", "k", "threads"):
             if values.get(name) is not None:
                 arguments[name] = values[name]
         return arguments
@@ -191,7 +191,7 @@ def _check(values: dict[str, Any]) -> None:
         _text(_needed(proteins, "file", "protein_embeddings"), "protein_embeddings.file")
     if values.get("source") is not None and not isinstance(values["source"], str):
         raise ValueError(f"source must be a text, got {_shown(values['source'])}.")
-    for name in ("seeds", "baselines", "metrics"):
+    for name in ("seeds", "budgets", "baselines", "metrics"):
         if values.get(name) is not None:
             _texts(values[name], name)
 

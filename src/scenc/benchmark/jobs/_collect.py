@@ -66,12 +66,14 @@ def collect(
     states = job_states(jobs, store)
     of = {entry.name: entry for entry in entries}
     scores: list[dict[str, Any]] = []
-    curves: list[dict[str, Any]] = []
+    trained: dict[tuple[str, int], Job] = {}
     for job in jobs:
         if job.task == "score":
             scores += _scores(job, of[job.entry], states)
         elif job.task == "train" and "spec" in states[job.key].record:
-            curves += _curves(job, store)
+            # Budgets grow: the curves of the largest so far hold those of the others.
+            trained[job.entry, job.seed] = job
+    curves = [row for job in trained.values() for row in _curves(job, store)]
     return Results.from_tables(
         pd.DataFrame(scores, columns=list(SCORES)),
         pd.DataFrame(curves, columns=list(CURVES)),
@@ -92,6 +94,7 @@ def _scores(job: Job, entry: Entry, states: Mapping[str, State]) -> list[dict[st
         "expression_encoder": entry.expression_encoder,
         "dataset": job.dataset,
         "seed": job.seed,
+        "budget": job.budget,
     }
     values = dict(state.record.get("scores", {}))
     reasons = dict(state.record.get("reasons", {}))
@@ -142,6 +145,7 @@ def _job(job: Job, state: State) -> dict[str, Any]:
         "encoding": job.entry,
         "dataset": job.dataset,
         "seed": job.seed,
+        "budget": job.budget,
         "status": state.status,
         "reason": state.reason,
         "diverged_step": state.record.get("diverged_step"),

@@ -46,6 +46,7 @@ def describe(
         "gene_vectors": gene_vectors,
         "scoring": dict(plan.scoring),
         "seeds": list(plan.seeds),
+        "budgets": list(plan.budgets),
         "threads_per_job": threads,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),

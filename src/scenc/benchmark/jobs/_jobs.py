@@ -1,6 +1,8 @@
 """The jobs of a benchmark: in which order, and under which key.
 
-For each seed and entry: train once, then for each evaluation set embed and score.
+For each seed and entry: train once, then for each evaluation set embed and score. With budgets, a
+training is a chain of jobs, one for each budget: each goes on where the one before has paused, on a
+schedule that is laid out for the largest, and leaves a model that is embedded and scored.
 """
 
 from __future__ import annotations
@@ -29,9 +31,13 @@ class Job:
         ``"train"``, ``"embed"`` or ``"score"``.
     entry, dataset, seed
         Which encoding, on which evaluation set (None in training), with which seed.
+    budget
+        After how many visits of cells; None: the training goes by its own settings, or there is
+        none.
     key
         SHA-256 of all that the result depends on: settings, contents of the data, seed, versions,
-        and the keys of `needs`. Names and paths are not among it.
+        and the keys of `needs`. Names and paths are not among it, nor at which smaller budgets a
+        training has paused.
     needs
         Keys of the jobs whose results it reads.
     spec
@@ -44,6 +50,7 @@ class Job:
     entry: str
     dataset: str | None
     seed: int
+    budget: int | None
     key: str
     needs: tuple[str, ...]
     spec: dict[str, Any]
@@ -52,12 +59,14 @@ class Job:
     @property
     def name(self) -> str:
         """Name in tables; unique."""
+        at = "" if self.budget is None else f"@{self.budget}"
         return "/".join([self.task, self.entry, *([self.dataset] if self.dataset else []),
-                         str(self.seed)])  # fmt: skip
+                         f"{self.seed}{at}"])  # fmt: skip
 
     def __str__(self) -> str:
         on = f" on {self.dataset}" if self.dataset else ""
-        return f"{self.task} {self.entry}{on}, seed {self.seed}"
+        at = "" if self.budget is None else f", {self.budget:,} visits"
+        return f"{self.task} {self.entry}{on}, seed {self.seed}{at}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +85,9 @@ class BenchmarkPlan:
         Of each evaluation set.
     seeds
         The seeds.
+    budgets
+        Visits of cells after which each training of an encoding is judged, in increasing order;
+        none: it is judged at its end, which its own settings say.
     vectors
         Fingerprint of the pretrained gene vectors; None: there are none.
     scoring
@@ -89,18 +101,32 @@ class BenchmarkPlan:
     evaluation: Mapping[str, Prepared]
     min_cells: Mapping[str, int]
     seeds: Sequence[int]
+    budgets: Sequence[int]
     vectors: str | None
     scoring: Mapping[str, Any]
     versions: Mapping[str, str]
 
     def jobs(self) -> list[Job]:
-        """Return all jobs, each after those it needs; one seed of everything before the next."""
-        return [
-            job for seed in self.seeds for entry in self.entries for job in self._row(entry, seed)
-        ]
+        """Return all jobs, each after those it needs.
 
-    def _row(self, entry: Entry, seed: int) -> Iterable[Job]:
-        train = None if entry.fits_evaluation else self._train(entry, seed)
+        One seed of everything comes before the next, and a budget of all encodings before a larger
+        one: what is compared is complete as early as can be.
+        """
+        return [job for seed in self.seeds for job in self._of_seed(seed)]
+
+    def _of_seed(self, seed: int) -> Iterable[Job]:
+        paused: dict[str, Job] = {}
+        for number, budget in enumerate(self.budgets or [None]):
+            for entry in self.entries:
+                if budget is not None and entry.has_budgets:
+                    before = paused.get(entry.name)
+                    paused[entry.name] = self._train(entry, seed, budget, before)
+                    yield from self._row(entry, seed, paused[entry.name])
+                elif number == 0:
+                    train = None if entry.fits_evaluation else self._train(entry, seed)
+                    yield from self._row(entry, seed, train)
+
+    def _row(self, entry: Entry, seed: int, train: Job | None) -> Iterable[Job]:
         if train is not None:
             yield train
         for dataset in self.evaluation:
@@ -108,15 +134,25 @@ class BenchmarkPlan:
             yield embed
             yield self._score(entry, dataset, seed, embed)
 
-    def _train(self, entry: Entry, seed: int) -> Job:
+    def _train(
+        self, entry: Entry, seed: int, budget: int | None = None, paused: Job | None = None
+    ) -> Job:
+        """Return a training: the whole of it, or up to a budget from where `paused` has ended."""
         assert self.training is not None
-        spec: dict[str, Any] = {"settings": entry.settings(seed), "data": self.training.content}
+        settings = entry.settings(seed)
+        spec: dict[str, Any] = {"settings": settings, "data": self.training.content}
+        if budget is not None:
+            # Epochs follow from the budget, and early stopping does not apply.
+            for name in ("max_epochs", "cell_visits", "patience", "early_stopping"):
+                settings["training"].pop(name, None)
+            spec["budget"] = {"visits": budget, "of": max(self.budgets)}
         if entry.needs_vectors:
             spec["vectors"] = self.vectors
         where: dict[str, Any] = {"file": self.training.content}
         if not entry.keeps_fit:
             spec["embeds"] = sorted({cells.content for cells in self.evaluation.values()})
-        return self._job("train", entry, None, seed, (), spec, where)
+        needs = () if paused is None else (paused.key,)
+        return self._job("train", entry, None, seed, budget, needs, spec, where)
 
     def _embed(self, entry: Entry, dataset: str, seed: int, train: Job | None) -> Job:
         cells = self.evaluation[dataset]
@@ -125,16 +161,16 @@ class BenchmarkPlan:
         data = cells.content if entry.encoding is None else cells.counts
         if train is None:
             spec = {"settings": entry.settings(seed), "data": data}
-            return self._job("embed", entry, dataset, seed, (), spec, where)
+            return self._job("embed", entry, dataset, seed, None, (), spec, where)
         spec = {"model": train.key, "data": data}
-        return self._job("embed", entry, dataset, seed, (train.key,), spec, where)
+        return self._job("embed", entry, dataset, seed, train.budget, (train.key,), spec, where)
 
     def _score(self, entry: Entry, dataset: str, seed: int, embed: Job) -> Job:
         cells = self.evaluation[dataset]
         scoring = {**self.scoring, "min_cells": self.min_cells[dataset]}
         spec = {"embedding": embed.key, "data": cells.content, "scoring": scoring}
         where = {"file": cells.content}
-        return self._job("score", entry, dataset, seed, (embed.key,), spec, where)
+        return self._job("score", entry, dataset, seed, embed.budget, (embed.key,), spec, where)
 
     def _job(
         self,
@@ -142,14 +178,18 @@ class BenchmarkPlan:
         entry: Entry,
         dataset: str | None,
         seed: int,
+        budget: int | None,
         needs: tuple[str, ...],
         spec: dict[str, Any],
         where: dict[str, Any],
     ) -> Job:
-        """Make a job; `where` locates data and is not hashed: results do not depend on it."""
+        """Make a job; `where` locates what it reads, on which results do not depend: not hashed."""
         versions = dict(self.versions)
         depends = {"format": FORMAT, "task": task, "seed": seed, "versions": versions, **spec}
+        key = digest(depends)
+        if "budget" in spec:
+            where = {**where, "checkpoint": key, "paused": next(iter(needs), None)}
         ours = entry.encoding is not None
         spec = {**spec, "versions": versions, "where": where, "scenc": ours}
         method = None if ours or task == "score" else entry.method
-        return Job(task, entry.name, dataset, seed, digest(depends), needs, spec, method)
+        return Job(task, entry.name, dataset, seed, budget, key, needs, spec, method)
