@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from scenc.results import Results
 
 _WORK, _RUN = "work", "run.json"
-# Seconds between looks at the tables while jobs run.
-_WRITE_EVERY = 60.0
+# Seconds from one writing of the tables to the next, and how many times what it takes at least.
+_WRITE_EVERY, _WRITE_SHARE = 60.0, 30
 
 
 class Benchmark:
@@ -218,15 +218,16 @@ class Benchmark:
         for job in jobs:
             self._store.clear_failure(job.key)
         with tqdm(total=len(jobs), desc="Benchmark", unit="job", disable=not progress) as bar:
-            written = time.monotonic()
+            due = time.monotonic() + _WRITE_EVERY
 
             def on_end(job: Job) -> None:
-                nonlocal written
+                nonlocal due
                 bar.set_postfix_str(str(job), refresh=False)
                 bar.update()
-                if time.monotonic() - written > _WRITE_EVERY:
+                if (start := time.monotonic()) > due:
                     self.results().write(self.out)
-                    written = time.monotonic()
+                    end = time.monotonic()
+                    due = end + max(_WRITE_EVERY, _WRITE_SHARE * (end - start))
 
             scheduler = Scheduler(jobs, str(self._store.root), self.threads, on_end)
             # Jobs of earlier runs are shown as done, but the rate counts from here.
