@@ -11,7 +11,7 @@ from scenc._arguments import choose
 from scenc.benchmark.entries._encodings import grid
 from scenc.benchmark.entries._entries import BASELINES, make_entries
 from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet, missing_files
-from scenc.benchmark.jobs._jobs import BenchmarkPlan
+from scenc.benchmark.jobs._jobs import NEGATIVE_CONTROLS, BenchmarkPlan
 from scenc.benchmark.jobs._store import JobStore, write_json
 
 if TYPE_CHECKING:
@@ -70,6 +70,12 @@ class Benchmark:
         worse than one whose whole training has that budget. Encodings may be compared at each
         budget, since all are treated alike; the curve of one encoding shows what more training
         brings together with the fall of its learning rate.
+    negative_controls
+        Whether each trained encoding is scored once more, at the largest budget and with the first
+        seed, on what was spoiled on purpose, so that scores must fall; or which of ``"genes"`` (the
+        counts of each cell belong to genes drawn anew), ``"expression"`` (counts are dealt out anew
+        among the genes that a cell expresses) and ``"labels"`` (the labels are permuted). Their
+        scores are in `Results.checks`, and take no part in anything else.
     baselines
         Of ``"PCA"``, ``"scVI"`` and ``"untrained"`` (initial weights, of learned + soft unless told
         otherwise); a dictionary gives options, ``{"scVI": {"max_epochs": 50}}``; or methods.
@@ -116,6 +122,7 @@ class Benchmark:
         *,
         seeds: Iterable[int] = (0, 1, 2),
         budgets: Iterable[int] | None = None,
+        negative_controls: bool | Iterable[str] = False,
         baselines: Iterable[str | Mapping[str, Any] | Method] = BASELINES,
         protein_embeddings: str | PathLike[str] | ProteinEmbeddings | None = None,
         gene_vectors: str | None = None,
@@ -129,6 +136,7 @@ class Benchmark:
         self.out = Path(out)
         self.seeds = tuple(seeds)
         self.budgets = tuple(budgets or ())
+        self.negative_controls = _which(negative_controls)
         self.gene_vectors = gene_vectors
         self.threads = threads
         self.title = title
@@ -316,6 +324,7 @@ class Benchmark:
             min_cells={name: given.min_cells for name, given in self.evaluate.items()},
             seeds=self.seeds,
             budgets=sorted(self.budgets),
+            negative_controls=self.negative_controls,
             vectors=None if vectors is None else vectors_fingerprint(vectors.matrix, vectors.names),
             scoring={"metrics": self._metrics, "k": self._k},
             versions=versions(),
@@ -380,6 +389,8 @@ class Benchmark:
             if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
                 raise ValueError(f"seeds must be whole numbers from 0, got {seed!r}.")
         self._check_budgets()
+        for name in self.negative_controls:
+            choose(name, NEGATIVE_CONTROLS, "negative_controls")
         if self.threads < 1 or self._k < 1:
             raise ValueError(f"threads and k must be at least 1: {self.threads} and {self._k}.")
         for entry in self.entries:
@@ -415,3 +426,12 @@ class Benchmark:
                 self._vectors.save(path)
         write_json(self._store.root / _RUN, self._run)
         return self._plan.jobs()
+
+
+def _which(negative_controls: bool | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the negative controls wanted."""
+    if isinstance(negative_controls, bool):
+        return NEGATIVE_CONTROLS if negative_controls else ()
+    if isinstance(negative_controls, str):
+        return (negative_controls,)
+    return tuple(dict.fromkeys(negative_controls))

@@ -39,6 +39,14 @@ def benchmark(
         list[int] | None,
         typer.Option(min=0, help="Seeds, as many as wanted; default: the config's."),
     ] = None,
+    negative_controls: Annotated[
+        bool,
+        options.flag(
+            "--negative-controls",
+            help="Score each encoding also with shuffled genes, expression and labels: scores must "
+            "fall. Default: the config's.",
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes to work in.")] = 1,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each job; default: the config's, or 1.")
@@ -70,9 +78,13 @@ def benchmark(
     missing = read.missing_files
     if missing and not dry_run:
         raise FileNotFoundError(read.describe_missing(missing))
-    for name, value in (("threads", threads), ("budgets", budgets), ("seeds", seeds)):
-        if value:
-            arguments[name] = value
+    chosen = {
+        "threads": threads,
+        "budgets": budgets,
+        "seeds": seeds,
+        "negative_controls": negative_controls,
+    }
+    arguments |= {name: value for name, value in chosen.items() if value}
 
     from rich.console import Console
 

@@ -4,6 +4,7 @@ The figures draw on axes given, or on a new figure, and return the axes.
 """
 
 from scenc.pl._bars import classification, reconstruction, scores
+from scenc.pl._budgets import budgets
 from scenc.pl._curves import training, training_curves
 from scenc.pl._differences import differences
 from scenc.pl._encoder_scheme import encodings
@@ -13,6 +14,7 @@ from scenc.results import ResultsLike
 
 __all__ = [
     "ResultsLike",
+    "budgets",
     "classification",
     "differences",
     "encodings",

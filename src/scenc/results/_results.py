@@ -17,8 +17,9 @@ from scenc.results._comparisons import (
     control_comparisons,
     paper_comparisons,
 )
+from scenc.results._metrics import LOWER_IS_BETTER, MUST_FALL
 from scenc.results._results_files import read_run, read_table, write_run, write_table
-from scenc.results._tidy import CURVES, JOBS, SCORES, tidy
+from scenc.results._tidy import CHECKS, CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
     import os
@@ -38,7 +39,7 @@ class ResultsLike(Protocol):
 
 _WHO = ["encoding", "kind", "gene_encoder", "expression_encoder"]
 _SHOWN = ("batch_correction", "bio_preservation", "accuracy", "macro_f1", "reconstruction_mse")
-_TABLES = {"scores": SCORES, "curves": CURVES, "jobs": JOBS}
+_TABLES = {"scores": SCORES, "curves": CURVES, "jobs": JOBS, "checks": CHECKS}
 _HEAD = ("comparison", "within", "metric", "a", "b", "difference", "relative")
 _INTERVAL = ("low", "high", "above", "relative_low", "relative_high")
 _SIZE = ("n_datasets", "n_seeds")
@@ -64,12 +65,17 @@ class Results(Printed):
         ``"pending"``), ``reason``, ``diverged_step``, ``seconds``, ``peak_memory_mb``.
     run
         The run itself, as plain values: title, versions, settings, data, seeds, machine.
+    checks
+        Scores of negative controls, which must fall: ``encoding``, ``spoiled`` (``"genes"``,
+        ``"expression"`` or ``"labels"``, which were shuffled), ``dataset``, ``metric``, ``seed``,
+        ``budget``, ``value``, ``intact`` (the score of the same model where nothing was).
     """
 
     scores: pd.DataFrame
     curves: pd.DataFrame = field(default_factory=lambda: tidy(None, CURVES, "curves"))
     jobs: pd.DataFrame = field(default_factory=lambda: tidy(None, JOBS, "jobs"))
     run: dict[str, Any] = field(default_factory=dict)
+    checks: pd.DataFrame = field(default_factory=lambda: tidy(None, CHECKS, "checks"))
 
     @classmethod
     def from_tables(
@@ -78,6 +84,7 @@ class Results(Printed):
         curves: pd.DataFrame | None = None,
         jobs: pd.DataFrame | None = None,
         run: dict[str, Any] | None = None,
+        checks: pd.DataFrame | None = None,
     ) -> Self:
         """Make results of tables from any source.
 
@@ -87,7 +94,7 @@ class Results(Printed):
             At least ``encoding``, ``dataset``, ``metric`` and ``value``; the other columns, where
             they are missing, are filled in (seed 0, kind ``"encoding"``). Infinite values become
             NaN.
-        curves, jobs, run
+        curves, jobs, run, checks
             The other tables, if there are any.
 
         Raises
@@ -108,7 +115,13 @@ class Results(Printed):
         if (double := table.duplicated(cell)).any():
             which = ", ".join(str(value) for value in table.loc[double, cell].iloc[0])
             raise ValueError(f"scores hold more than one row for {which}.")
-        return cls(table, tidy(curves, CURVES, "curves"), tidy(jobs, JOBS, "jobs"), dict(run or {}))
+        return cls(
+            table,
+            tidy(curves, CURVES, "curves"),
+            tidy(jobs, JOBS, "jobs"),
+            dict(run or {}),
+            tidy(checks, CHECKS, "checks"),
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -134,7 +147,7 @@ class Results(Printed):
                 f"{path} holds no results: neither scores.parquet nor scores.csv is there."
             )
         run = read_run(path)
-        return cls.from_tables(scores, tables["curves"], tables["jobs"], run)
+        return cls.from_tables(scores, run=run, **tables)
 
     @property
     def encodings(self) -> pd.DataFrame:
@@ -152,28 +165,34 @@ class Results(Printed):
         Parameters
         ----------
         budget
-            Visits of cells; ``None``: the largest. Training curves stay whole.
+            Visits of cells; ``None``: the largest that all encodings with budgets have reached, or
+            any of them if there is none. Training curves stay whole.
 
         Raises
         ------
         ValueError
             Nothing was judged at this budget; the message names those that there are.
+
+        Examples
+        --------
+        >>> results.at_budget(25_000).summary()
         """
-        if not self.budgets:
-            if budget is not None:
-                raise ValueError(
-                    f"there are no budgets in these results, and {budget} is asked for."
-                )
-            return self
-        budget = self.budgets[-1] if budget is None else budget
-        if budget not in self.budgets:
-            raise ValueError(f"budget must be one of {self.budgets}, got {budget}.")
-        tables = (
-            table[(table["budget"].isna() | (table["budget"] == budget))].reset_index(drop=True)
+        known = self.budgets
+        if budget is None:
+            if not known:
+                return self
+            limited = self.scores.dropna(subset="budget")
+            reached = limited.groupby("budget")["encoding"].nunique()
+            common = reached.index[reached == limited["encoding"].nunique()]
+            budget = int(max(common, default=known[-1]))
+        elif budget not in known:
+            what = f"one of {known}" if known else "None, since these results have no budgets"
+            raise ValueError(f"budget must be {what}, got {budget}.")
+        scores, jobs = (
+            table[table["budget"].isna() | (table["budget"] == budget)].reset_index(drop=True)
             for table in (self.scores, self.jobs)
         )
-        scores, jobs = tables
-        return Results(scores, self.curves, jobs, self.run)
+        return Results(scores, self.curves, jobs, self.run, self.checks)
 
     @property
     def metrics(self) -> list[str]:
@@ -304,6 +323,34 @@ class Results(Printed):
         ]
         return _with_budget(rows, [*_HEAD, *_INTERVAL, *_SIZE])
 
+    def negative_controls(self) -> pd.DataFrame:
+        """Return how far scores fall where they must.
+
+        The scores of negative controls (`checks`) that rest on what was shuffled: with other genes
+        in each cell, or other labels, those that compare cells with labels; with expression dealt
+        out anew among a cell's genes, the error of masked genes, since which genes a cell expresses
+        tells much of its type by itself.
+
+        Returns
+        -------
+        One row per encoding, budget, what was shuffled and metric: ``intact``, ``shuffled`` (means
+        over data sets and seeds where both are defined), ``worse`` (the share of these where the
+        shuffled score is the worse one), ``n_datasets``.
+        """
+        both = self.checks.dropna(subset=["value", "intact"])
+        must = [(spoiled, metric) for spoiled, metrics in MUST_FALL.items() for metric in metrics]
+        both = both[both.set_index(["spoiled", "metric"]).index.isin(must)]
+        lower = both["metric"].isin(LOWER_IS_BETTER)
+        worse = np.where(lower, both["value"] > both["intact"], both["value"] < both["intact"])
+        keys = ["encoding", "budget", "spoiled", "metric"]
+        grouped = both.assign(worse=worse).groupby(keys, sort=False, dropna=False)
+        return grouped.agg(
+            intact=("intact", "mean"),
+            shuffled=("value", "mean"),
+            worse=("worse", "mean"),
+            n_datasets=("dataset", "nunique"),
+        ).reset_index()
+
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write all tables, and those that `summary`, `per_dataset` and the rest derive from them.
 
@@ -314,8 +361,9 @@ class Results(Printed):
 
         Returns
         -------
-        The files: ``scores``, ``curves`` and ``jobs`` as ``.parquet`` and ``.csv``; ``summary``,
-        ``per_dataset``, ``relative_differences`` and ``bootstrap`` as ``.csv``; ``run.json``.
+        The files: ``scores``, ``curves``, ``jobs`` and ``checks`` as ``.parquet`` and ``.csv``;
+        ``summary``, ``per_dataset``, ``relative_differences`` and
+        ``bootstrap`` as ``.csv``; ``run.json``.
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
@@ -461,7 +509,8 @@ def as_results(given: ResultsLike | pd.DataFrame, table: str = "scores") -> Resu
             f"results must be a DataFrame or have one as .{table}, got {type(given).__name__}."
         )
     scores = tables.get("scores", pd.DataFrame(columns=list(SCORES)))
-    return Results.from_tables(scores, tables.get("curves"), tables.get("jobs"))
+    others: dict[str, Any] = {name: of for name, of in tables.items() if name != "scores"}
+    return Results.from_tables(scores, **others)
 
 
 def _means(paired: Paired, comparison: Comparison, metric: str) -> dict[str, Any]:

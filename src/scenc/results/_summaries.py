@@ -62,7 +62,7 @@ def spread_unit(results: Results, metric: str) -> str:
 def summarise(results: Results, metric: str) -> dict[str, Summary]:
     """Return the paper's aggregate of one metric (`Results.summary`) with the points behind it.
 
-    Of results at several budgets, those at the largest.
+    Of results at several budgets, those at one (`Results.at_budget`).
 
     A single data set has no spread over data sets: mean and spread are then those over its seeds
     (`Results.per_dataset`).
@@ -90,7 +90,8 @@ def summarise(results: Results, metric: str) -> dict[str, Summary]:
 def training_errors(results: Results) -> pd.DataFrame:
     """Return `Results.minimum_loss` as rows of scores, so that it is shown like any other.
 
-    Kind, gene and expression encoder are missing where an encoding has no scores yet.
+    Kind, gene and expression encoder are missing where an encoding has no scores yet. With budgets
+    it is the error up to the largest that has been reached.
     """
     lowest = results.minimum_loss()[["encoding", "seed", "value"]]
     lowest = lowest.merge(results.encodings, on="encoding", how="left")

@@ -45,6 +45,16 @@ JOBS: dict[str, tuple[Any, ...]] = {
     "seconds": ("float", np.nan),
     "peak_memory_mb": ("float", np.nan),
 }
+CHECKS: dict[str, tuple[Any, ...]] = {
+    "encoding": ("text",),
+    "spoiled": ("text",),
+    "dataset": ("text",),
+    "metric": ("text",),
+    "seed": ("int", 0),
+    "budget": ("maybe int", None),
+    "value": ("float",),
+    "intact": ("float", np.nan),
+}
 INTERVALS: dict[str, tuple[Any, ...]] = {
     "comparison": ("text",),
     "within": ("text",),
@@ -67,7 +77,7 @@ def tidy(
     table
         The table; None: an empty one.
     columns
-        `SCORES`, `CURVES`, `JOBS` or `INTERVALS`.
+        `SCORES`, `CURVES`, `JOBS`, `CHECKS` or `INTERVALS`.
     what
         Name of the table in messages.
 

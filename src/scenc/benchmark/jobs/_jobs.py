@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from scenc.benchmark.entries._entries import Entry
     from scenc.benchmark.jobs._prepare import Prepared
 
+NEGATIVE_CONTROLS = ("genes", "expression", "labels")
+"""What is shuffled, so that scores must fall: see `scenc.benchmark.jobs._spoil`."""
+
 Task = Literal["train", "embed", "score"]
 
 
@@ -34,6 +37,8 @@ class Job:
     budget
         After how many visits of cells; None: the training goes by its own settings, or there is
         none.
+    spoiled
+        Which negative control it is, of `NEGATIVE_CONTROLS`; None: it is none.
     key
         SHA-256 of all that the result depends on: settings, contents of the data, seed, versions,
         and the keys of `needs`. Names and paths are not among it, nor at which smaller budgets a
@@ -54,17 +59,19 @@ class Job:
     key: str
     needs: tuple[str, ...]
     spec: dict[str, Any]
+    spoiled: str | None = None
     method: Any = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
         """Name in tables; unique."""
         at = "" if self.budget is None else f"@{self.budget}"
-        return "/".join([self.task, self.entry, *([self.dataset] if self.dataset else []),
-                         f"{self.seed}{at}"])  # fmt: skip
+        on = [name for name in (self.dataset, self.spoiled and f"{self.spoiled} shuffled") if name]
+        return "/".join([self.task, self.entry, *on, f"{self.seed}{at}"])
 
     def __str__(self) -> str:
         on = f" on {self.dataset}" if self.dataset else ""
+        on += f" with {self.spoiled} shuffled" if self.spoiled else ""
         at = "" if self.budget is None else f", {self.budget:,} visits"
         return f"{self.task} {self.entry}{on}, seed {self.seed}{at}"
 
@@ -88,6 +95,8 @@ class BenchmarkPlan:
     budgets
         Visits of cells after which each training of an encoding is judged, in increasing order;
         none: it is judged at its end, which its own settings say.
+    negative_controls
+        Which ones to make, of `NEGATIVE_CONTROLS`.
     vectors
         Fingerprint of the pretrained gene vectors; None: there are none.
     scoring
@@ -102,6 +111,7 @@ class BenchmarkPlan:
     min_cells: Mapping[str, int]
     seeds: Sequence[int]
     budgets: Sequence[int]
+    negative_controls: Sequence[str]
     vectors: str | None
     scoring: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -122,9 +132,13 @@ class BenchmarkPlan:
                     before = paused.get(entry.name)
                     paused[entry.name] = self._train(entry, seed, budget, before)
                     yield from self._row(entry, seed, paused[entry.name])
+                    if budget == max(self.budgets):
+                        yield from self._spoiled(entry, seed, paused[entry.name])
                 elif number == 0:
                     train = None if entry.fits_evaluation else self._train(entry, seed)
                     yield from self._row(entry, seed, train)
+                    if entry.has_budgets and train is not None:
+                        yield from self._spoiled(entry, seed, train)
 
     def _row(self, entry: Entry, seed: int, train: Job | None) -> Iterable[Job]:
         if train is not None:
@@ -133,6 +147,19 @@ class BenchmarkPlan:
             embed = self._embed(entry, dataset, seed, train)
             yield embed
             yield self._score(entry, dataset, seed, embed)
+
+    def _spoiled(self, entry: Entry, seed: int, train: Job) -> Iterable[Job]:
+        """Return the negative controls of a training: those of the first seed are enough."""
+        if seed != self.seeds[0]:
+            return
+        for dataset in self.evaluation:
+            intact = self._embed(entry, dataset, seed, train)
+            for spoiled in self.negative_controls:
+                embed = intact
+                if spoiled != "labels":
+                    embed = self._embed(entry, dataset, seed, train, spoiled)
+                    yield embed
+                yield self._score(entry, dataset, seed, embed, spoiled)
 
     def _train(
         self, entry: Entry, seed: int, budget: int | None = None, paused: Job | None = None
@@ -154,7 +181,9 @@ class BenchmarkPlan:
         needs = () if paused is None else (paused.key,)
         return self._job("train", entry, None, seed, budget, needs, spec, where)
 
-    def _embed(self, entry: Entry, dataset: str, seed: int, train: Job | None) -> Job:
+    def _embed(
+        self, entry: Entry, dataset: str, seed: int, train: Job | None, spoiled: str | None = None
+    ) -> Job:
         cells = self.evaluation[dataset]
         where = {"file": cells.content}
         # Models of scenc embed by counts alone: other labels or batches leave the key as it is.
@@ -163,14 +192,21 @@ class BenchmarkPlan:
             spec = {"settings": entry.settings(seed), "data": data}
             return self._job("embed", entry, dataset, seed, None, (), spec, where)
         spec = {"model": train.key, "data": data}
-        return self._job("embed", entry, dataset, seed, train.budget, (train.key,), spec, where)
+        if spoiled is not None:
+            spec["spoiled"] = spoiled
+        needs = (train.key,)
+        return self._job("embed", entry, dataset, seed, train.budget, needs, spec, where, spoiled)
 
-    def _score(self, entry: Entry, dataset: str, seed: int, embed: Job) -> Job:
+    def _score(
+        self, entry: Entry, dataset: str, seed: int, embed: Job, spoiled: str | None = None
+    ) -> Job:
         cells = self.evaluation[dataset]
         scoring = {**self.scoring, "min_cells": self.min_cells[dataset]}
         spec = {"embedding": embed.key, "data": cells.content, "scoring": scoring}
-        where = {"file": cells.content}
-        return self._job("score", entry, dataset, seed, embed.budget, (embed.key,), spec, where)
+        if spoiled == "labels":
+            spec["spoiled"] = spoiled
+        where, needs = {"file": cells.content}, (embed.key,)
+        return self._job("score", entry, dataset, seed, embed.budget, needs, spec, where, spoiled)
 
     def _job(
         self,
@@ -182,6 +218,7 @@ class BenchmarkPlan:
         needs: tuple[str, ...],
         spec: dict[str, Any],
         where: dict[str, Any],
+        spoiled: str | None = None,
     ) -> Job:
         """Make a job; `where` locates what it reads, on which results do not depend: not hashed."""
         versions = dict(self.versions)
@@ -192,4 +229,4 @@ class BenchmarkPlan:
         ours = entry.encoding is not None
         spec = {**spec, "versions": versions, "where": where, "scenc": ours}
         method = None if ours or task == "score" else entry.method
-        return Job(task, entry.name, dataset, seed, budget, key, needs, spec, method)
+        return Job(task, entry.name, dataset, seed, budget, key, needs, spec, spoiled, method)
