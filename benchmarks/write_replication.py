@@ -158,10 +158,10 @@ def differences_at_budgets(results: Results) -> pd.DataFrame:
 def negative_controls(results: Results) -> pd.DataFrame:
     """Return the scores of negative controls beside those of the models left as they are."""
     found = results.negative_controls()
-    found["name"] = found["encoding"] + ", " + found["spoiled"] + " shuffled"
+    found["name"] = found["encoding"] + ", " + found["shuffled"] + " shuffled"
     found["shown"] = [
-        f"{intact:.3f}, {shuffled:.3f}"
-        for intact, shuffled in zip(found["intact"], found["shuffled"], strict=True)
+        f"{intact:.3f}, {value:.3f}"
+        for intact, value in zip(found["intact"], found["value"], strict=True)
     ]
     names = {**GROUPS, "reconstruction_mse": "masked MSE"}
     shown = found.pivot(index="name", columns="metric", values="shown").fillna("")

@@ -333,6 +333,20 @@ def test_the_default_budget_is_the_largest_that_all_have_reached(budgeted):
         plain.at_budget(5)
 
 
+def test_curves_reach_to_the_budget(make_budget_tables):
+    tables = make_budget_tables(budgets=(10, 20))
+    jobs = tables["jobs"]
+    trained = jobs["task"] == "train"
+    jobs["n_steps"] = jobs["budget"].where(trained).map({10: 30, 20: 100})
+    results = Results.from_tables(**tables)
+    assert results.at_budget(20).curves.equals(results.curves)
+    cut = results.at_budget(10)
+    expected = results.curves[results.curves["step"] < 30]
+    assert 0 < len(expected) < len(results.curves)
+    assert cut.curves.equals(expected.reset_index(drop=True))
+    assert (cut.minimum_loss()["value"] > results.minimum_loss()["value"]).all()
+
+
 def test_negative_controls_count_where_scores_must_fall():
     rows = [
         ("genes", "accuracy", "a", 0.9, 0.3),
@@ -342,13 +356,13 @@ def test_negative_controls_count_where_scores_must_fall():
         ("expression", "accuracy", "a", 0.9, 0.8),
         ("labels", "nmi", "a", None, 0.1),
     ]
-    names = ["spoiled", "metric", "dataset", "intact", "value"]
+    names = ["shuffled", "metric", "dataset", "intact", "value"]
     checks = pd.DataFrame(rows, columns=names).assign(encoding="mine")
     scores = {"encoding": ["mine"], "dataset": ["a"], "metric": ["ari"], "value": [0.5]}
     results = Results.from_tables(pd.DataFrame(scores), checks=checks)
-    table = results.negative_controls().set_index(["spoiled", "metric"])
+    table = results.negative_controls().set_index(["shuffled", "metric"])
     assert table.index.tolist() == [("genes", "accuracy"), ("expression", "reconstruction_mse")]
     assert table.loc[("genes", "accuracy"), "worse"] == 0.5
-    assert table.loc[("genes", "accuracy"), "shuffled"] == pytest.approx(0.55)
+    assert table.loc[("genes", "accuracy"), "value"] == pytest.approx(0.55)
     assert table.loc[("genes", "accuracy"), "n_datasets"] == 2
     assert table.loc[("expression", "reconstruction_mse"), "worse"] == 1

@@ -72,7 +72,7 @@ class Benchmark:
         brings together with the fall of its learning rate.
     negative_controls
         Whether each trained encoding is scored once more, at the largest budget and with the first
-        seed, on what was spoiled on purpose, so that scores must fall; or which of ``"genes"`` (the
+        seed, where something is shuffled so that scores must fall; or which of ``"genes"`` (the
         counts of each cell belong to genes drawn anew), ``"expression"`` (counts are dealt out anew
         among the genes that a cell expresses) and ``"labels"`` (the labels are permuted). Their
         scores are in `Results.checks`, and take no part in anything else.

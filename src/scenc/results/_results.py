@@ -62,11 +62,12 @@ class Results(Printed):
     jobs
         One row per job: ``job``, ``task`` (``"train"``, ``"embed"``, ``"score"``), ``encoding``,
         ``dataset``, ``seed``, ``budget``, ``status`` (``"done"``, ``"failed"``, ``"diverged"``,
-        ``"pending"``), ``reason``, ``diverged_step``, ``seconds``, ``peak_memory_mb``.
+        ``"pending"``), ``reason``, ``diverged_step``, ``n_steps`` (optimizer steps up to a
+        budget), ``seconds``, ``peak_memory_mb``.
     run
         The run itself, as plain values: title, versions, settings, data, seeds, machine.
     checks
-        Scores of negative controls, which must fall: ``encoding``, ``spoiled`` (``"genes"``,
+        Scores of negative controls, which must fall: ``encoding``, ``shuffled`` (``"genes"``,
         ``"expression"`` or ``"labels"``, which were shuffled), ``dataset``, ``metric``, ``seed``,
         ``budget``, ``value``, ``intact`` (the score of the same model where nothing was).
     """
@@ -166,7 +167,7 @@ class Results(Printed):
         ----------
         budget
             Visits of cells; ``None``: the largest that all encodings with budgets have reached, or
-            any of them if there is none. Training curves stay whole.
+            any of them if there is none. Training curves reach to it.
 
         Raises
         ------
@@ -192,7 +193,11 @@ class Results(Printed):
             table[table["budget"].isna() | (table["budget"] == budget)].reset_index(drop=True)
             for table in (self.scores, self.jobs)
         )
-        return Results(scores, self.curves, jobs, self.run, self.checks)
+        steps = jobs.dropna(subset="n_steps").set_index(["encoding", "seed"])["n_steps"]
+        trainings = pd.MultiIndex.from_frame(self.curves[["encoding", "seed"]])
+        last = steps.reindex(trainings).astype("float64").fillna(np.inf).to_numpy()
+        curves = self.curves[self.curves["step"].to_numpy() < last].reset_index(drop=True)
+        return Results(scores, curves, jobs, self.run, self.checks)
 
     @property
     def metrics(self) -> list[str]:
@@ -333,20 +338,20 @@ class Results(Printed):
 
         Returns
         -------
-        One row per encoding, budget, what was shuffled and metric: ``intact``, ``shuffled`` (means
+        One row per encoding, budget, what was shuffled and metric: ``intact``, ``value`` (means
         over data sets and seeds where both are defined), ``worse`` (the share of these where the
-        shuffled score is the worse one), ``n_datasets``.
+        second is the worse one), ``n_datasets``.
         """
         both = self.checks.dropna(subset=["value", "intact"])
-        must = [(spoiled, metric) for spoiled, metrics in MUST_FALL.items() for metric in metrics]
-        both = both[both.set_index(["spoiled", "metric"]).index.isin(must)]
+        must = [(shuffled, metric) for shuffled, metrics in MUST_FALL.items() for metric in metrics]
+        both = both[both.set_index(["shuffled", "metric"]).index.isin(must)]
         lower = both["metric"].isin(LOWER_IS_BETTER)
         worse = np.where(lower, both["value"] > both["intact"], both["value"] < both["intact"])
-        keys = ["encoding", "budget", "spoiled", "metric"]
+        keys = ["encoding", "budget", "shuffled", "metric"]
         grouped = both.assign(worse=worse).groupby(keys, sort=False, dropna=False)
         return grouped.agg(
             intact=("intact", "mean"),
-            shuffled=("value", "mean"),
+            value=("value", "mean"),
             worse=("worse", "mean"),
             n_datasets=("dataset", "nunique"),
         ).reset_index()

@@ -90,9 +90,10 @@ def summarise(results: Results, metric: str) -> dict[str, Summary]:
 def training_errors(results: Results) -> pd.DataFrame:
     """Return `Results.minimum_loss` as rows of scores, so that it is shown like any other.
 
-    Kind, gene and expression encoder are missing where an encoding has no scores yet. With budgets
-    it is the error up to the largest that has been reached.
+    Kind, gene and expression encoder are missing where an encoding has no scores yet. Of results at
+    several budgets, the errors up to one (`Results.at_budget`).
     """
+    results = results.at_budget()
     lowest = results.minimum_loss()[["encoding", "seed", "value"]]
     lowest = lowest.merge(results.encodings, on="encoding", how="left")
     return lowest.assign(dataset="(training)", metric=TRAINING_MSE)

@@ -42,12 +42,13 @@ JOBS: dict[str, tuple[Any, ...]] = {
     "status": ("text",),
     "reason": ("text", ""),
     "diverged_step": ("maybe int", None),
+    "n_steps": ("maybe int", None),
     "seconds": ("float", np.nan),
     "peak_memory_mb": ("float", np.nan),
 }
 CHECKS: dict[str, tuple[Any, ...]] = {
     "encoding": ("text",),
-    "spoiled": ("text",),
+    "shuffled": ("text",),
     "dataset": ("text",),
     "metric": ("text",),
     "seed": ("int", 0),

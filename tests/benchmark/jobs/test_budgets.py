@@ -73,6 +73,8 @@ def test_each_budget_is_embedded_and_scored(make_budgeted, run):
     # One training, one curve, of as many steps as 200 visits take.
     curve = results.curves[results.curves["metric"] == "reconstruction_loss_train"]
     assert curve["step"].tolist() == list(range(8))
+    early = results.at_budget(64).curves
+    assert set(early.loc[early["metric"] == "reconstruction_loss_train", "step"]) == {0, 1}
     assert results.run["budgets"] == [64, 200]
     assert Results.load(benchmark.out).scores.equals(results.scores)
 

@@ -445,7 +445,7 @@ def test_budgets_have_a_figure_and_tables(make_budget_tables, tmp_path):
 
 def test_negative_controls_have_a_table(make_tables, tmp_path):
     rows = [("genes", "accuracy", 0.9, 0.3), ("labels", "nmi", 0.5, 0.01)]
-    checks = pd.DataFrame(rows, columns=["spoiled", "metric", "intact", "value"])
+    checks = pd.DataFrame(rows, columns=["shuffled", "metric", "intact", "value"])
     checks = checks.assign(encoding="learned + soft", dataset="kang")
     results = Results.from_tables(**make_tables(), checks=checks)
     page = Page(write_report(results, tmp_path / "page.html").read_text("utf-8"))

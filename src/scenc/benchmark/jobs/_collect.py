@@ -71,10 +71,10 @@ def collect(
     for job in jobs:
         if job.task == "score":
             rows = _scores(job, of[job.entry], states)
-            if job.spoiled is None:
+            if job.shuffled is None:
                 scores += rows
             else:
-                checks += [{**row, "spoiled": job.spoiled} for row in rows]
+                checks += [{**row, "shuffled": job.shuffled} for row in rows]
         elif job.task == "train" and "spec" in states[job.key].record:
             # Budgets grow: the curves of the largest so far hold those of the others.
             trained[job.entry, job.seed] = job
@@ -165,6 +165,7 @@ def _job(job: Job, state: State) -> dict[str, Any]:
         "status": state.status,
         "reason": state.reason,
         "diverged_step": state.record.get("diverged_step"),
+        "n_steps": state.record.get("n_steps"),
         "seconds": state.record.get("seconds", np.nan),
         "peak_memory_mb": state.record.get("peak_memory_mb") or np.nan,
     }

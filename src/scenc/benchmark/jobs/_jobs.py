@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scenc.benchmark.jobs._prepare import Prepared
 
 NEGATIVE_CONTROLS = ("genes", "expression", "labels")
-"""What is shuffled, so that scores must fall: see `scenc.benchmark.jobs._spoil`."""
+"""What is shuffled, so that scores must fall: see `scenc.benchmark.jobs._shuffle`."""
 
 Task = Literal["train", "embed", "score"]
 
@@ -37,7 +37,7 @@ class Job:
     budget
         After how many visits of cells; None: the training goes by its own settings, or there is
         none.
-    spoiled
+    shuffled
         Which negative control it is, of `NEGATIVE_CONTROLS`; None: it is none.
     key
         SHA-256 of all that the result depends on: settings, contents of the data, seed, versions,
@@ -59,19 +59,21 @@ class Job:
     key: str
     needs: tuple[str, ...]
     spec: dict[str, Any]
-    spoiled: str | None = None
+    shuffled: str | None = None
     method: Any = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
         """Name in tables; unique."""
         at = "" if self.budget is None else f"@{self.budget}"
-        on = [name for name in (self.dataset, self.spoiled and f"{self.spoiled} shuffled") if name]
+        on = [
+            name for name in (self.dataset, self.shuffled and f"{self.shuffled} shuffled") if name
+        ]
         return "/".join([self.task, self.entry, *on, f"{self.seed}{at}"])
 
     def __str__(self) -> str:
         on = f" on {self.dataset}" if self.dataset else ""
-        on += f" with {self.spoiled} shuffled" if self.spoiled else ""
+        on += f" with {self.shuffled} shuffled" if self.shuffled else ""
         at = "" if self.budget is None else f", {self.budget:,} visits"
         return f"{self.task} {self.entry}{on}, seed {self.seed}{at}"
 
@@ -133,12 +135,12 @@ class BenchmarkPlan:
                     paused[entry.name] = self._train(entry, seed, budget, before)
                     yield from self._row(entry, seed, paused[entry.name])
                     if budget == max(self.budgets):
-                        yield from self._spoiled(entry, seed, paused[entry.name])
+                        yield from self._shuffled(entry, seed, paused[entry.name])
                 elif number == 0:
                     train = None if entry.fits_evaluation else self._train(entry, seed)
                     yield from self._row(entry, seed, train)
                     if entry.has_budgets and train is not None:
-                        yield from self._spoiled(entry, seed, train)
+                        yield from self._shuffled(entry, seed, train)
 
     def _row(self, entry: Entry, seed: int, train: Job | None) -> Iterable[Job]:
         if train is not None:
@@ -148,18 +150,18 @@ class BenchmarkPlan:
             yield embed
             yield self._score(entry, dataset, seed, embed)
 
-    def _spoiled(self, entry: Entry, seed: int, train: Job) -> Iterable[Job]:
+    def _shuffled(self, entry: Entry, seed: int, train: Job) -> Iterable[Job]:
         """Return the negative controls of a training: those of the first seed are enough."""
         if seed != self.seeds[0]:
             return
         for dataset in self.evaluation:
             intact = self._embed(entry, dataset, seed, train)
-            for spoiled in self.negative_controls:
+            for shuffled in self.negative_controls:
                 embed = intact
-                if spoiled != "labels":
-                    embed = self._embed(entry, dataset, seed, train, spoiled)
+                if shuffled != "labels":
+                    embed = self._embed(entry, dataset, seed, train, shuffled)
                     yield embed
-                yield self._score(entry, dataset, seed, embed, spoiled)
+                yield self._score(entry, dataset, seed, embed, shuffled)
 
     def _train(
         self, entry: Entry, seed: int, budget: int | None = None, paused: Job | None = None
@@ -182,7 +184,7 @@ class BenchmarkPlan:
         return self._job("train", entry, None, seed, budget, needs, spec, where)
 
     def _embed(
-        self, entry: Entry, dataset: str, seed: int, train: Job | None, spoiled: str | None = None
+        self, entry: Entry, dataset: str, seed: int, train: Job | None, shuffled: str | None = None
     ) -> Job:
         cells = self.evaluation[dataset]
         where = {"file": cells.content}
@@ -192,21 +194,21 @@ class BenchmarkPlan:
             spec = {"settings": entry.settings(seed), "data": data}
             return self._job("embed", entry, dataset, seed, None, (), spec, where)
         spec = {"model": train.key, "data": data}
-        if spoiled is not None:
-            spec["spoiled"] = spoiled
+        if shuffled is not None:
+            spec["shuffled"] = shuffled
         needs = (train.key,)
-        return self._job("embed", entry, dataset, seed, train.budget, needs, spec, where, spoiled)
+        return self._job("embed", entry, dataset, seed, train.budget, needs, spec, where, shuffled)
 
     def _score(
-        self, entry: Entry, dataset: str, seed: int, embed: Job, spoiled: str | None = None
+        self, entry: Entry, dataset: str, seed: int, embed: Job, shuffled: str | None = None
     ) -> Job:
         cells = self.evaluation[dataset]
         scoring = {**self.scoring, "min_cells": self.min_cells[dataset]}
         spec = {"embedding": embed.key, "data": cells.content, "scoring": scoring}
-        if spoiled == "labels":
-            spec["spoiled"] = spoiled
+        if shuffled == "labels":
+            spec["shuffled"] = shuffled
         where, needs = {"file": cells.content}, (embed.key,)
-        return self._job("score", entry, dataset, seed, embed.budget, needs, spec, where, spoiled)
+        return self._job("score", entry, dataset, seed, embed.budget, needs, spec, where, shuffled)
 
     def _job(
         self,
@@ -218,7 +220,7 @@ class BenchmarkPlan:
         needs: tuple[str, ...],
         spec: dict[str, Any],
         where: dict[str, Any],
-        spoiled: str | None = None,
+        shuffled: str | None = None,
     ) -> Job:
         """Make a job; `where` locates what it reads, on which results do not depend: not hashed."""
         versions = dict(self.versions)
@@ -229,4 +231,4 @@ class BenchmarkPlan:
         ours = entry.encoding is not None
         spec = {**spec, "versions": versions, "where": where, "scenc": ours}
         method = None if ours or task == "score" else entry.method
-        return Job(task, entry.name, dataset, seed, budget, key, needs, spec, spoiled, method)
+        return Job(task, entry.name, dataset, seed, budget, key, needs, spec, shuffled, method)

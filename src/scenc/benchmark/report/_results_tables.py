@@ -133,10 +133,10 @@ def negative_table(results: Results) -> Table:
         results.negative_controls().to_dict("records"),
         {
             "encoding": lambda row: text(row["encoding"]),
-            "shuffled": lambda row: text(row["spoiled"]),
+            "shuffled": lambda row: text(row["shuffled"]),
             "score": lambda row: text(title(row["metric"])),
             "as it is": lambda row: number(row["intact"], ".3f"),
-            "with it shuffled": lambda row: number(row["shuffled"], ".3f"),
+            "with it shuffled": lambda row: number(row["value"], ".3f"),
             "share worse": lambda row: number(row["worse"], ".0%"),
             "data sets": lambda row: number(row["n_datasets"]),
         },

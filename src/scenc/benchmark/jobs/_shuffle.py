@@ -1,4 +1,4 @@
-"""Negative controls: cells and labels spoiled on purpose, on which the scores of a model must fall.
+"""Negative controls: shuffled cells and labels, on which the scores of a model must fall.
 
 Each takes away one thing that scores are believed to rest on, and leaves the rest as it is. Scores
 that do not fall rest on something else.

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scenc.benchmark import EvaluationSet, Results
-from scenc.benchmark.jobs._spoil import permute_labels, shuffle_expression, shuffle_genes
+from scenc.benchmark.jobs._shuffle import permute_labels, shuffle_expression, shuffle_genes
 
 
 @pytest.fixture
@@ -98,25 +98,25 @@ def checked(simulate, tmp_path_factory, tiny_encoding):
 def test_the_scores_of_negative_controls_fall(checked):
     checks = checked.checks
     assert set(checks["budget"]) == {10_000}
-    found = checks.set_index(["spoiled", "metric"])
+    found = checks.set_index(["shuffled", "metric"])
     whole = checked.scores.set_index(["encoding", "budget", "seed", "metric"])["value"]
-    for (spoiled, metric), row in found.iterrows():
+    for (shuffled, metric), row in found.iterrows():
         expected = whole[row["encoding"], 10_000, 0, metric]
-        np.testing.assert_equal(row["intact"], expected, err_msg=f"{spoiled} {metric}")
+        np.testing.assert_equal(row["intact"], expected, err_msg=f"{shuffled} {metric}")
     value, intact = found["value"], found["intact"]
     assert intact["genes", "accuracy"] > 0.85
     # Four types alike in number: chance is a quarter. 64 cells are tested.
     chance, sd = 0.25, np.sqrt(0.25 * 0.75 / 64)
-    for spoiled in ("genes", "labels"):
-        assert abs(value[spoiled, "accuracy"] - chance) < 3 * sd, spoiled
-        assert value[spoiled, "macro_f1"] < chance + 3 * sd
-        assert abs(value[spoiled, "nmi"]) < 0.1
-        assert abs(value[spoiled, "ari"]) < 0.1
-    for spoiled in ("genes", "expression"):
-        assert value[spoiled, "reconstruction_mse"] > 1.5 * intact[spoiled, "reconstruction_mse"]
+    for shuffled in ("genes", "labels"):
+        assert abs(value[shuffled, "accuracy"] - chance) < 3 * sd, shuffled
+        assert value[shuffled, "macro_f1"] < chance + 3 * sd
+        assert abs(value[shuffled, "nmi"]) < 0.1
+        assert abs(value[shuffled, "ari"]) < 0.1
+    for shuffled in ("genes", "expression"):
+        assert value[shuffled, "reconstruction_mse"] > 1.5 * intact[shuffled, "reconstruction_mse"]
     table = checked.negative_controls()
     assert (table["worse"] == 1).all()
-    assert dict(zip(table["spoiled"], table["n_datasets"], strict=True)) == {
+    assert dict(zip(table["shuffled"], table["n_datasets"], strict=True)) == {
         "genes": 1,
         "expression": 1,
         "labels": 1,
@@ -146,10 +146,10 @@ def test_they_are_made_once_of_the_first_seed_and_the_largest_budget(make_benchm
         budgets=[64, 200],
         negative_controls=True,
     )
-    spoiled = [job for job in benchmark.plan.jobs() if job.spoiled]
-    assert {(job.seed, job.budget) for job in spoiled} == {(3, 200)}
-    assert [job.task for job in spoiled].count("score") == 2 * 3
-    assert [job.task for job in spoiled].count("embed") == 2 * 2
+    shuffled = [job for job in benchmark.plan.jobs() if job.shuffled]
+    assert {(job.seed, job.budget) for job in shuffled} == {(3, 200)}
+    assert [job.task for job in shuffled].count("score") == 2 * 3
+    assert [job.task for job in shuffled].count("embed") == 2 * 2
 
 
 def test_an_unknown_negative_control_is_refused(make_benchmark):
