@@ -105,7 +105,7 @@ def by_data(results: Results) -> pd.DataFrame:
 
 def standing(results: Results) -> str:
     """Say how far a run with budgets has come: which seeds are complete at which budget."""
-    # Trainings alone have a budget; a seed is complete where all its scores are there.
+    # Baselines have no budget. A seed is complete where all its scores are there.
     scores = results.jobs[(results.jobs["task"] == "score") & results.jobs["budget"].notna()]
     done = scores["status"].isin(["done", "diverged", "failed"])
     share = done.groupby([scores["budget"], scores["seed"]]).mean().unstack("seed")
@@ -123,21 +123,38 @@ def standing(results: Results) -> str:
 def at_budgets(results: Results, names: dict[str, str]) -> pd.DataFrame:
     """Return means over data sets by encoding and budget; those on fewer data sets are left out."""
     summary = results.summary()
+    summary = summary[summary["metric"].isin(names)]
     most = summary.groupby("metric")["n_datasets"].transform("max")
     summary = summary[summary["n_datasets"] == most]
     summary["shown"] = spread(summary["mean"], summary["std"], 3)
     summary["visits"] = ["" if pd.isna(budget) else f"{budget:,}" for budget in summary["budget"]]
     keys = ["encoding", "visits"]
     shown = summary.pivot(index=keys, columns="metric", values="shown").fillna("")
-    shown = shown.loc[summary.set_index(keys).index.unique()]
+    order = {name: place for place, name in enumerate(results.encodings["encoding"])}
+    rows = summary.assign(place=summary["encoding"].map(order))
+    rows = rows.sort_values(["place", "budget"], na_position="first")
+    shown = shown.loc[rows.set_index(keys).index.unique()]
     listed = [name for name in names if name in shown]
     return shown[listed].rename(columns=names).reset_index(level="visits")
 
 
 def differences_at_budgets(results: Results) -> pd.DataFrame:
-    """Return relative differences over all encoders of a kind, with intervals, by budget."""
-    found = results.bootstrap()
-    found = found[found["metric"].isin(GROUPS) & (found["within"] == "all")]
+    """Return relative differences over all encoders of a kind, with intervals, by budget.
+
+    The mean of all encodings over each baseline is among them.
+    """
+    wanted = [name for name in GROUPS if name in results.metrics]
+    found = results.bootstrap(metrics=wanted)
+    found = found[found["within"] == "all"]
+    kinds = results.encodings.set_index("encoding")["kind"]
+    all_encodings = list(kinds.index[kinds == "encoding"])
+    over = [
+        results.bootstrap(a=all_encodings, b=baseline, metrics=wanted).assign(
+            comparison=f"mean of all encodings over {baseline}"
+        )
+        for baseline in kinds.index[kinds == "baseline"]
+    ]
+    found = pd.concat([found, *over]).dropna(subset="budget")
     found["name"] = [
         f"{comparison}, {budget:,} visits, {n} seed{'s' if n > 1 else ''}"
         for comparison, budget, n in zip(
