@@ -1,9 +1,12 @@
 """Write the tables of docs/replication.md from a benchmark's results, and its figures.
 
     scenc benchmark small --out RESULTS --data-dir DATA
+    scenc benchmark small --budgets 25000 100000 250000 --out CURVES --data-dir DATA
     python benchmarks/write_replication.py RESULTS docs/_static/replication
+    python benchmarks/write_replication.py CURVES docs/_static/replication
 
-Tables go to ``tables.md`` in the folder, figures beside it as SVG.
+Tables of a run without budgets go to ``tables.md`` in the folder, figures beside it as SVG. Those
+of a run with budgets, which may still go on, go to ``budgets.md`` and ``budgets.svg``.
 """
 
 from __future__ import annotations
@@ -100,6 +103,108 @@ def by_data(results: Results) -> pd.DataFrame:
     return shown.loc[found["encoding"].unique()]
 
 
+def standing(results: Results) -> str:
+    """Say how far a run with budgets has come: which seeds are complete at which budget."""
+    # Baselines have no budget. A seed is complete where all its scores are there.
+    scores = results.jobs[(results.jobs["task"] == "score") & results.jobs["budget"].notna()]
+    done = scores["status"].isin(["done", "diverged", "failed"])
+    share = done.groupby([scores["budget"], scores["seed"]]).mean().unstack("seed")
+    said = []
+    for budget, of in share.iterrows():
+        whole = [str(seed) for seed in of.index[of == 1]]
+        begun = of[(of < 1) & (of > 0)]
+        text = f"seed{'s' if len(whole) > 1 else ''} {', '.join(whole)}" if whole else "no seed"
+        more = "".join(f"; seed {seed} to {part:.0%}" for seed, part in begun.items())
+        said.append(f"{budget:,} visits: {text} complete{more}")
+    n = results.jobs["status"].ne("pending")
+    return f"{n.sum():,} of {len(n):,} jobs are done. " + ". ".join(said) + "."
+
+
+def at_budgets(results: Results, names: dict[str, str]) -> pd.DataFrame:
+    """Return means over data sets by encoding and budget; those on fewer data sets are left out."""
+    summary = results.summary()
+    summary = summary[summary["metric"].isin(names)]
+    most = summary.groupby("metric")["n_datasets"].transform("max")
+    summary = summary[summary["n_datasets"] == most]
+    summary["shown"] = spread(summary["mean"], summary["std"], 3)
+    summary["visits"] = ["" if pd.isna(budget) else f"{budget:,}" for budget in summary["budget"]]
+    keys = ["encoding", "visits"]
+    shown = summary.pivot(index=keys, columns="metric", values="shown").fillna("")
+    order = {name: place for place, name in enumerate(results.encodings["encoding"])}
+    rows = summary.assign(place=summary["encoding"].map(order))
+    rows = rows.sort_values(["place", "budget"], na_position="first")
+    shown = shown.loc[rows.set_index(keys).index.unique()]
+    listed = [name for name in names if name in shown]
+    return shown[listed].rename(columns=names).reset_index(level="visits")
+
+
+def differences_at_budgets(results: Results) -> pd.DataFrame:
+    """Return relative differences over all encoders of a kind, with intervals, by budget.
+
+    The mean of all encodings over each baseline is among them.
+    """
+    wanted = [name for name in GROUPS if name in results.metrics]
+    found = results.bootstrap(metrics=wanted)
+    found = found[found["within"] == "all"]
+    kinds = results.encodings.set_index("encoding")["kind"]
+    all_encodings = list(kinds.index[kinds == "encoding"])
+    over = [
+        results.bootstrap(a=all_encodings, b=baseline, metrics=wanted).assign(
+            comparison=f"mean of all encodings over {baseline}"
+        )
+        for baseline in kinds.index[kinds == "baseline"]
+    ]
+    found = pd.concat([found, *over]).dropna(subset="budget")
+    found["name"] = [
+        f"{comparison}, {budget:,} visits, {n} seed{'s' if n > 1 else ''}"
+        for comparison, budget, n in zip(
+            found["comparison"], found["budget"], found["n_seeds"], strict=True
+        )
+    ]
+    found["shown"] = [
+        f"{mean:+.0%} ({low:+.0%} to {high:+.0%})"
+        for mean, low, high in zip(
+            found["relative"], found["relative_low"], found["relative_high"], strict=True
+        )
+    ]
+    shown = found.pivot_table(index="name", columns="metric", values="shown", aggfunc="first")
+    order = found.sort_values(["comparison", "budget"], kind="stable")["name"].unique()
+    return shown.reindex(order)[[name for name in GROUPS if name in shown]].rename(columns=GROUPS)
+
+
+def negative_controls(results: Results) -> pd.DataFrame:
+    """Return the scores of negative controls beside those of the models left as they are."""
+    found = results.negative_controls()
+    found["name"] = found["encoding"] + ", " + found["shuffled"] + " shuffled"
+    found["shown"] = [
+        f"{intact:.3f}, {value:.3f}"
+        for intact, value in zip(found["intact"], found["value"], strict=True)
+    ]
+    names = {**GROUPS, "reconstruction_mse": "masked MSE"}
+    shown = found.pivot(index="name", columns="metric", values="shown").fillna("")
+    listed = [name for name in names if name in shown]
+    return shown.loc[found["name"].unique(), listed].rename(columns=names)
+
+
+def write_budgets(results: Results, folder: Path) -> None:
+    """Write the tables and the figure of a run with budgets."""
+    parts = [
+        f"{standing(results)}\n",
+        "### Means over the data sets at each budget\n",
+        table(at_budgets(results, GROUPS), "encoding"),
+    ]
+    among = differences_at_budgets(results)
+    if len(among):
+        parts += ["\n### Differences at each budget\n", table(among, "a over b")]
+    if len(results.checks):
+        head = "score as it is, score with it shuffled"
+        parts += ["\n### Negative controls\n", table(negative_controls(results), head)]
+    (folder / "budgets.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
+    mpl.use("Agg")
+    scenc.pl.save(scenc.pl.budgets(results), folder / "budgets.svg")
+    plt.close("all")
+
+
 def draw(results: Results, folder: Path) -> None:
     """Write the figures."""
     mpl.use("Agg")
@@ -118,6 +223,9 @@ def main() -> None:
     source, folder = map(Path, sys.argv[1:3])
     folder.mkdir(parents=True, exist_ok=True)
     results = Results.load(source)
+    if results.budgets:
+        write_budgets(results, folder)
+        return
     parts = [
         "## Means over the data sets\n",
         table(means(results, GROUPS), "encoding"),

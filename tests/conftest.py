@@ -421,3 +421,24 @@ def simulate_results(datasets=("kang", "heart", "liver"), seeds=(0, 1), vectors=
 def make_tables():
     """Return the simulator of a benchmark's tables: scores, curves and jobs, by name."""
     return simulate_results
+
+
+@pytest.fixture(scope="session")
+def make_budget_tables():
+    """Return the simulator of tables of encodings judged at three budgets, with baselines."""
+
+    def make(budgets=(25_000, 100_000, 250_000), **settings):
+        tables = simulate_results(**settings)
+        for name in ("scores", "jobs"):
+            table = tables[name]
+            trained = ~table["encoding"].isin(["PCA", "scVI"])
+            parts = [table[trained].assign(budget=budget) for budget in budgets]
+            for number, part in enumerate(parts):
+                if name == "scores":
+                    part["value"] *= (number + 1) / len(parts)
+                else:
+                    part["job"] += f"@{budgets[number]}"
+            tables[name] = pd.concat([*parts, table[~trained]], ignore_index=True)
+        return tables
+
+    return make

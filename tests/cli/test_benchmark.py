@@ -86,6 +86,25 @@ def test_a_dry_run_prints_the_jobs_and_does_none(run, config, tmp_path):
     assert "score/PCA/mine/0" in said
 
 
+def test_budgets_and_seeds_are_given_in_a_row(run, config, tmp_path):
+    out = tmp_path / "results"
+    code, said, _ = run("--budgets", 80, 200, config, "--seeds", 1, 2, "--out", out, "--dry-run",
+                        "--all")  # fmt: skip
+    assert code == 0
+    for name in (
+        "train/learned + soft/1@80",
+        "score/learned + soft/mine/2@200",
+        "score/PCA/mine/1",
+    ):
+        assert name in said
+    assert "16 jobs, 0 of them done" in said
+    code, said, _ = run(config, "--out", out, "--budgets", "80", "--budgets=200")
+    assert code == 0
+    assert "learned + soft" in said
+    code, _, err = run(config, "--out", out, "--budgets", "0")
+    assert code == 2
+
+
 def test_failed_jobs_end_in_an_error(run, config, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ValueError("no such luck")

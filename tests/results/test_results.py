@@ -275,3 +275,94 @@ def test_missing_values_get_the_columns_default_and_infinite_ones_are_undefined(
     assert found["seed"].tolist() == [0, 3]
     assert found["kind"].tolist() == ["encoding", "control"]
     assert found["value"].isna().tolist() == [True, False]
+
+
+@pytest.fixture
+def budgeted(make_budget_tables):
+    return Results.from_tables(**make_budget_tables())
+
+
+def test_budgets_stand_in_all_tables(budgeted, tmp_path):
+    assert budgeted.budgets == [25_000, 100_000, 250_000]
+    scores = budgeted.scores
+    for budget in budgeted.budgets:
+        one = scores[(scores["encoding"] == "learned + soft") & (scores["budget"] == budget)]
+        one = one[one["metric"] == "nmi"]
+        summary = budgeted.summary()
+        of = summary[(summary["encoding"] == "learned + soft") & (summary["metric"] == "nmi")]
+        mean = of.set_index("budget")["mean"][budget]
+        assert mean == pytest.approx(one.groupby("dataset")["value"].mean().mean())
+    budgeted.write(tmp_path)
+    again = Results.load(tmp_path)
+    assert again.scores.equals(budgeted.scores)
+    assert again.at_budget(25_000).scores["budget"].dropna().unique().tolist() == [25_000]
+
+
+def test_intervals_are_those_of_each_budget_alone(budgeted):
+    pair = {"a": "learned + soft", "b": "learned + hard", "metrics": ["nmi"], "n": 200}
+    found = budgeted.bootstrap(**pair).set_index("budget")
+    assert found.index.tolist() == budgeted.budgets
+    scores = budgeted.scores
+    for budget in budgeted.budgets:
+        alone = scores[scores["budget"] == budget].drop(columns="budget")
+        expected = Results.from_tables(alone).bootstrap(**pair).iloc[0]
+        for name in ("a", "b", "low", "high"):
+            assert found.loc[budget, name] == pytest.approx(expected[name]), name
+    # A baseline is the same at each budget; two of them are compared once.
+    over = budgeted.bootstrap(a="learned + soft", b="PCA", metrics=["nmi"], n=10)
+    assert over["budget"].tolist() == budgeted.budgets
+    assert over["b"].nunique() == 1
+    once = budgeted.bootstrap(a="PCA", b="scVI", metrics=["nmi"], n=10)
+    assert once["budget"].isna().tolist() == [True]
+    ratios = budgeted.relative_differences()
+    assert ratios["budget"].value_counts().nunique() == 1
+
+
+def test_the_default_budget_is_the_largest_that_all_have_reached(budgeted):
+    assert set(budgeted.at_budget().scores["budget"].dropna()) == {250_000}
+    scores = budgeted.scores
+    pending = (scores["encoding"] == "learned + soft") & (scores["budget"] == 250_000)
+    partly = Results.from_tables(scores[~pending])
+    assert set(partly.at_budget().scores["budget"].dropna()) == {100_000}
+    assert "PCA" in set(partly.at_budget().encodings["encoding"])
+    with pytest.raises(ValueError, match=r"one of \[25000, 100000, 250000\], got 5"):
+        partly.at_budget(5)
+    plain = Results.from_tables(scores[scores["budget"] == 25_000].drop(columns="budget"))
+    assert plain.at_budget() is plain
+    with pytest.raises(ValueError, match="have no budgets"):
+        plain.at_budget(5)
+
+
+def test_curves_reach_to_the_budget(make_budget_tables):
+    tables = make_budget_tables(budgets=(10, 20))
+    jobs = tables["jobs"]
+    trained = jobs["task"] == "train"
+    jobs["n_steps"] = jobs["budget"].where(trained).map({10: 30, 20: 100})
+    results = Results.from_tables(**tables)
+    assert results.at_budget(20).curves.equals(results.curves)
+    cut = results.at_budget(10)
+    expected = results.curves[results.curves["step"] < 30]
+    assert 0 < len(expected) < len(results.curves)
+    assert cut.curves.equals(expected.reset_index(drop=True))
+    assert (cut.minimum_loss()["value"] > results.minimum_loss()["value"]).all()
+
+
+def test_negative_controls_count_where_scores_must_fall():
+    rows = [
+        ("genes", "accuracy", "a", 0.9, 0.3),
+        ("genes", "accuracy", "b", 0.7, 0.8),
+        ("genes", "ilisi", "a", 0.5, 0.4),  # rests on no gene
+        ("expression", "reconstruction_mse", "a", 0.2, 0.6),
+        ("expression", "accuracy", "a", 0.9, 0.8),
+        ("labels", "nmi", "a", None, 0.1),
+    ]
+    names = ["shuffled", "metric", "dataset", "intact", "value"]
+    checks = pd.DataFrame(rows, columns=names).assign(encoding="mine")
+    scores = {"encoding": ["mine"], "dataset": ["a"], "metric": ["ari"], "value": [0.5]}
+    results = Results.from_tables(pd.DataFrame(scores), checks=checks)
+    table = results.negative_controls().set_index(["shuffled", "metric"])
+    assert table.index.tolist() == [("genes", "accuracy"), ("expression", "reconstruction_mse")]
+    assert table.loc[("genes", "accuracy"), "worse"] == 0.5
+    assert table.loc[("genes", "accuracy"), "value"] == pytest.approx(0.55)
+    assert table.loc[("genes", "accuracy"), "n_datasets"] == 2
+    assert table.loc[("expression", "reconstruction_mse"), "worse"] == 1

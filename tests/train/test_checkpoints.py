@@ -14,6 +14,7 @@ from lightning.pytorch import Callback
 from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset, Tokenizer, open_rows
 from scenc.nn import CellTransformer, ModelConfig
 from scenc.train import (
+    Budget,
     CheckpointError,
     Checkpoints,
     NonFiniteLossError,
@@ -109,6 +110,60 @@ def test_what_was_broken_off_ends_with_the_same_weights(run, tmp_path, settings,
         with pytest.raises(Failure):
             run(folder, callbacks=[FailAt(end)], **settings)
         assert_equal(run(folder, resume=True, **settings), whole)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "pauses"),
+    [
+        # 12 steps an epoch: pauses in the middle, at its end, and at the very last step.
+        ({}, 20, [2, 12, 20]),
+        ({"validate_every": 5}, 24, [5, 6, 24]),
+        ({"accumulate_grad_batches": 5, "validate_every": 2}, 5, [3, 4]),
+    ],
+    ids=["by epoch", "by step", "accumulated"],
+)
+def test_a_paused_training_goes_on_to_the_same_weights(run, tmp_path, settings, steps, pauses):
+    whole = run(callbacks=[Budget(steps)], **settings)
+    assert whole[1].n_steps == steps
+    # The schedule ends with the budget: what is left of the cosine is that of one step.
+    assert max(whole[1].lr) == steps - 1
+    assert whole[1].lr[steps - 1] == pytest.approx(warmup_cosine_at_the_end(steps), rel=1e-6)
+    for step in pauses:
+        _, curve = run(
+            tmp_path, resume=True, every=100, callbacks=[Budget(steps, step)], **settings
+        )
+        assert curve.n_steps == step
+        # Once more, as after a kill between the checkpoint and what follows it.
+        _, again = run(
+            tmp_path, resume=True, every=100, callbacks=[Budget(steps, step)], **settings
+        )
+        assert again == curve
+    assert_equal(run(tmp_path, resume=True, callbacks=[Budget(steps)], **settings), whole)
+
+
+def warmup_cosine_at_the_end(steps):
+    """Return the learning rate of the last step of a training, from the formula."""
+    warmup = int(0.1 * steps)
+    done = (steps - 1 - warmup) / (steps - warmup)
+    return 1e-3 * (1 + np.cos(np.pi * done)) / 2
+
+
+def test_a_paused_training_has_the_weights_of_its_best_validation(run, tmp_path):
+    settings = {"validate_every": 3}
+    paused, curve = run(tmp_path, callbacks=[Budget(24, 14)], **settings)
+    assert curve.n_steps == 14
+    best = min(curve.validation, key=curve.validation.get) + 1
+    assert best <= 12
+    at_best, _ = run(tmp_path / "best", callbacks=[Budget(24, best)], **settings)
+    for name, weight in at_best.items():
+        assert torch.equal(weight, paused[name]), name
+
+
+def test_a_budget_that_cannot_be_is_refused(run):
+    with pytest.raises(ValueError, match="between 1 and n_steps"):
+        Budget(5, 6)
+    with pytest.raises(ValueError, match="pause only where it writes checkpoints"):
+        run(callbacks=[Budget(5, 2)])
 
 
 def test_a_stopped_training_goes_on_with_the_next_epoch(run, undisturbed, tmp_path):

@@ -11,7 +11,7 @@ from scenc._arguments import choose
 from scenc.benchmark.entries._encodings import grid
 from scenc.benchmark.entries._entries import BASELINES, make_entries
 from scenc.benchmark.entries._sets import EvaluationSet, TrainingSet, missing_files
-from scenc.benchmark.jobs._jobs import BenchmarkPlan
+from scenc.benchmark.jobs._jobs import NEGATIVE_CONTROLS, BenchmarkPlan
 from scenc.benchmark.jobs._store import JobStore, write_json
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from scenc.results import Results
 
 _WORK, _RUN = "work", "run.json"
-# Seconds between looks at the tables while jobs run.
-_WRITE_EVERY = 60.0
+# Seconds from one writing of the tables to the next, and how many times what it takes at least.
+_WRITE_EVERY, _WRITE_SHARE = 60.0, 30
 
 
 class Benchmark:
@@ -57,6 +57,25 @@ class Benchmark:
     seeds
         Each trains, embeds and scores everything once. The seed is that of the model, and of the
         split of kNN classification, which is therefore the same for all encodings.
+    budgets
+        Visits of cells after which each encoding is judged: its one training goes on to the largest
+        budget, and at each of them, rounded up to an optimizer step, the weights of the best
+        validation so far are kept, embed and are scored. This takes the place of ``max_epochs`` and
+        ``cell_visits`` in the settings of training, without early stopping. ``None``: each encoding
+        is judged at the end that its settings say.
+
+        The schedule of the learning rate is laid out for the largest budget: its warm-up (a tenth
+        of all steps at most) and its cosine. At a smaller budget the learning rate has therefore
+        not come down yet (after a tenth of the largest it is at its height), and such a model is
+        worse than one whose whole training has that budget. Encodings may be compared at each
+        budget, since all are treated alike; the curve of one encoding shows what more training
+        brings together with the fall of its learning rate.
+    negative_controls
+        Whether each trained encoding is scored once more, at the largest budget and with the first
+        seed, where something is shuffled so that scores must fall; or which of ``"genes"`` (the
+        counts of each cell belong to genes drawn anew), ``"expression"`` (counts are dealt out anew
+        among the genes that a cell expresses) and ``"labels"`` (the labels are permuted). Their
+        scores are in `Results.checks`, and take no part in anything else.
     baselines
         Of ``"PCA"``, ``"scVI"`` and ``"untrained"`` (initial weights, of learned + soft unless told
         otherwise); a dictionary gives options, ``{"scVI": {"max_epochs": 50}}``; or methods.
@@ -102,6 +121,8 @@ class Benchmark:
         encodings: Iterable[Encoding | Method] | Mapping[str, Encoding | Method] | None = None,
         *,
         seeds: Iterable[int] = (0, 1, 2),
+        budgets: Iterable[int] | None = None,
+        negative_controls: bool | Iterable[str] = False,
         baselines: Iterable[str | Mapping[str, Any] | Method] = BASELINES,
         protein_embeddings: str | PathLike[str] | ProteinEmbeddings | None = None,
         gene_vectors: str | None = None,
@@ -114,6 +135,8 @@ class Benchmark:
         self.evaluate = {name: EvaluationSet.of(given) for name, given in evaluate.items()}
         self.out = Path(out)
         self.seeds = tuple(seeds)
+        self.budgets = tuple(budgets or ())
+        self.negative_controls = _which(negative_controls)
         self.gene_vectors = gene_vectors
         self.threads = threads
         self.title = title
@@ -203,15 +226,16 @@ class Benchmark:
         for job in jobs:
             self._store.clear_failure(job.key)
         with tqdm(total=len(jobs), desc="Benchmark", unit="job", disable=not progress) as bar:
-            written = time.monotonic()
+            due = time.monotonic() + _WRITE_EVERY
 
             def on_end(job: Job) -> None:
-                nonlocal written
+                nonlocal due
                 bar.set_postfix_str(str(job), refresh=False)
                 bar.update()
-                if time.monotonic() - written > _WRITE_EVERY:
+                if (start := time.monotonic()) > due:
                     self.results().write(self.out)
-                    written = time.monotonic()
+                    end = time.monotonic()
+                    due = end + max(_WRITE_EVERY, _WRITE_SHARE * (end - start))
 
             scheduler = Scheduler(jobs, str(self._store.root), self.threads, on_end)
             # Jobs of earlier runs are shown as done, but the rate counts from here.
@@ -238,9 +262,9 @@ class Benchmark:
 
         Returns
         -------
-        One row per job: ``job``, ``task``, ``encoding``, ``dataset``, ``seed``, ``status``
-        (``"done"``, ``"diverged"``, ``"failed"``, ``"pending"``), ``seconds`` and ``memory_mb``
-        (estimates).
+        One row per job: ``job``, ``task``, ``encoding``, ``dataset``, ``seed``, ``budget``,
+        ``status`` (``"done"``, ``"diverged"``, ``"failed"``, ``"pending"``), ``seconds`` and
+        ``memory_mb`` (estimates).
         """
         from scenc.benchmark.jobs._estimate import estimate
 
@@ -299,6 +323,8 @@ class Benchmark:
             evaluation=evaluation,
             min_cells={name: given.min_cells for name, given in self.evaluate.items()},
             seeds=self.seeds,
+            budgets=sorted(self.budgets),
+            negative_controls=self.negative_controls,
             vectors=None if vectors is None else vectors_fingerprint(vectors.matrix, vectors.names),
             scoring={"metrics": self._metrics, "k": self._k},
             versions=versions(),
@@ -362,6 +388,9 @@ class Benchmark:
         for seed in self.seeds:
             if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
                 raise ValueError(f"seeds must be whole numbers from 0, got {seed!r}.")
+        self._check_budgets()
+        for name in self.negative_controls:
+            choose(name, NEGATIVE_CONTROLS, "negative_controls")
         if self.threads < 1 or self._k < 1:
             raise ValueError(f"threads and k must be at least 1: {self.threads} and {self._k}.")
         for entry in self.entries:
@@ -370,6 +399,17 @@ class Benchmark:
                 raise ValueError(f"{entry.name!r} needs cells to train on, and train is None.")
             if entry.needs_vectors and self._protein_embeddings is None:
                 raise ValueError(f"{entry.name!r} needs protein_embeddings, a vector per gene.")
+
+    def _check_budgets(self) -> None:
+        if not self.budgets:
+            return
+        for budget in self.budgets:
+            if not isinstance(budget, int) or isinstance(budget, bool) or budget < 1:
+                raise ValueError(f"budgets must be visits of cells, from 1, got {budget!r}.")
+        if len(set(self.budgets)) < len(self.budgets):
+            raise ValueError(f"budgets must be different numbers, got {list(self.budgets)}.")
+        if not any(entry.has_budgets for entry in self.entries):
+            raise ValueError("budgets apply to encodings that are trained, and there is none.")
 
     def _start(self) -> list[Job]:
         """Read all data, leave them where jobs find them, and return the jobs."""
@@ -386,3 +426,12 @@ class Benchmark:
                 self._vectors.save(path)
         write_json(self._store.root / _RUN, self._run)
         return self._plan.jobs()
+
+
+def _which(negative_controls: bool | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the negative controls wanted."""
+    if isinstance(negative_controls, bool):
+        return NEGATIVE_CONTROLS if negative_controls else ()
+    if isinstance(negative_controls, str):
+        return (negative_controls,)
+    return tuple(dict.fromkeys(negative_controls))

@@ -27,7 +27,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(embed)
 app.command()(annotate)
-app.command()(benchmark)
+app.command(cls=options.NumberLists)(benchmark)
 app.command()(report)
 app.add_typer(genes_app, name="genes")
 app.add_typer(data_app, name="data")

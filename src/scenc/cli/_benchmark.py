@@ -27,6 +27,26 @@ def benchmark(
         Path | None,
         typer.Option(help="Folder of the data files; default: the config's data_dir, or its own."),
     ] = None,
+    budgets: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Visits of cells after which each encoding is judged, one training for all; "
+            "several, one after the other. Default: the config's.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Seeds, as many as wanted; default: the config's."),
+    ] = None,
+    negative_controls: Annotated[
+        bool,
+        options.flag(
+            "--negative-controls",
+            help="Score each encoding also with shuffled genes, expression and labels: scores must "
+            "fall. Default: the config's.",
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes to work in.")] = 1,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each job; default: the config's, or 1.")
@@ -58,8 +78,13 @@ def benchmark(
     missing = read.missing_files
     if missing and not dry_run:
         raise FileNotFoundError(read.describe_missing(missing))
-    if threads is not None:
-        arguments["threads"] = threads
+    chosen = {
+        "threads": threads,
+        "budgets": budgets,
+        "seeds": seeds,
+        "negative_controls": negative_controls,
+    }
+    arguments |= {name: value for name, value in chosen.items() if value}
 
     from rich.console import Console
 

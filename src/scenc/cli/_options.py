@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from scenc._arguments import choose
 
@@ -74,6 +75,23 @@ def given(context: typer.Context) -> dict[str, str]:
         for name, option in _spelled(context.command).items()
         if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
     }
+
+
+class NumberLists(TyperCommand):
+    """A command whose options of several whole numbers take them in a row: ``--seeds 0 1 2``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat such an option before each of its further numbers, as click wants it."""
+        multiple = (one for one in self.params if getattr(one, "multiple", False))
+        lists = {name for one in multiple for name in one.opts}
+        spread: list[str] = []
+        option = ""
+        for word in args:
+            follows = bool(option) and word.isdecimal()
+            spread += [option, word] if follows and spread[-1] != option else [word]
+            if not follows:
+                option = word if word in lists else ""
+        return super().parse_args(ctx, spread)
 
 
 def refuse_given(context: typer.Context, names: Collection[str], why: str) -> None:

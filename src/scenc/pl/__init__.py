@@ -4,6 +4,7 @@ The figures draw on axes given, or on a new figure, and return the axes.
 """
 
 from scenc.pl._bars import classification, reconstruction, scores
+from scenc.pl._budgets import budgets
 from scenc.pl._curves import training, training_curves
 from scenc.pl._differences import differences
 from scenc.pl._encoder_scheme import encodings, published_encodings
@@ -16,6 +17,7 @@ from scenc.results import ResultsLike
 __all__ = [
     "ResultsLike",
     "attributions",
+    "budgets",
     "classification",
     "differences",
     "encodings",

@@ -12,9 +12,10 @@ from scenc.results._summaries import (
     summarise,
     training_errors,
 )
-from scenc.results._tidy import CURVES, INTERVALS, JOBS, SCORES, tidy
+from scenc.results._tidy import CHECKS, CURVES, INTERVALS, JOBS, SCORES, tidy
 
 __all__ = [
+    "CHECKS",
     "CURVES",
     "EXPRESSION_ENCODERS",
     "GENE_ENCODERS",

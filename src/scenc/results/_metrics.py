@@ -18,6 +18,14 @@ TITLES = {
 METRICS = tuple(metric for metric in TITLES if metric != TRAINING_MSE)
 """The scores that a benchmark computes for each embedding, in the order of its tables."""
 
+_OF_LABELS = ("bio_preservation", "nmi", "ari", "accuracy", "macro_f1")
+MUST_FALL = {
+    "genes": (*_OF_LABELS, "reconstruction_mse"),
+    "expression": ("reconstruction_mse",),
+    "labels": _OF_LABELS,
+}
+"""For each negative control the scores that rest on what it shuffles."""
+
 LOWER_IS_BETTER = frozenset({"reconstruction_mse", TRAINING_MSE})
 
 

@@ -17,12 +17,13 @@ from scenc.results._comparisons import (
     control_comparisons,
     paper_comparisons,
 )
+from scenc.results._metrics import LOWER_IS_BETTER, MUST_FALL
 from scenc.results._results_files import read_run, read_table, write_run, write_table
-from scenc.results._tidy import CURVES, JOBS, SCORES, tidy
+from scenc.results._tidy import CHECKS, CURVES, JOBS, SCORES, tidy
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,7 +39,7 @@ class ResultsLike(Protocol):
 
 _WHO = ["encoding", "kind", "gene_encoder", "expression_encoder"]
 _SHOWN = ("batch_correction", "bio_preservation", "accuracy", "macro_f1", "reconstruction_mse")
-_TABLES = {"scores": SCORES, "curves": CURVES, "jobs": JOBS}
+_TABLES = {"scores": SCORES, "curves": CURVES, "jobs": JOBS, "checks": CHECKS}
 _HEAD = ("comparison", "within", "metric", "a", "b", "difference", "relative")
 _INTERVAL = ("low", "high", "above", "relative_low", "relative_high")
 _SIZE = ("n_datasets", "n_seeds")
@@ -53,22 +54,29 @@ class Results(Printed):
     scores
         One row per encoding, data set, metric and seed: ``encoding`` (display name), ``kind``
         (``"encoding"``, ``"control"`` or ``"baseline"``), ``gene_encoder``, ``expression_encoder``
-        (None for baselines), ``dataset``, ``metric``, ``seed``, ``value`` (NaN where undefined),
-        ``reason`` (why it is undefined).
+        (None for baselines), ``dataset``, ``metric``, ``seed``, ``budget`` (visits of cells in
+        training; missing where there is no such limit), ``value`` (NaN where undefined), ``reason``
+        (why it is undefined).
     curves
         Training curves: ``encoding``, ``seed``, ``metric``, ``epoch``, ``step``, ``value``.
     jobs
         One row per job: ``job``, ``task`` (``"train"``, ``"embed"``, ``"score"``), ``encoding``,
-        ``dataset``, ``seed``, ``status`` (``"done"``, ``"failed"``, ``"diverged"``,
-        ``"pending"``), ``reason``, ``diverged_step``, ``seconds``, ``peak_memory_mb``.
+        ``dataset``, ``seed``, ``budget``, ``status`` (``"done"``, ``"failed"``, ``"diverged"``,
+        ``"pending"``), ``reason``, ``diverged_step``, ``n_steps`` (optimizer steps up to a
+        budget), ``seconds``, ``peak_memory_mb``.
     run
         The run itself, as plain values: title, versions, settings, data, seeds, machine.
+    checks
+        Scores of negative controls, which must fall: ``encoding``, ``shuffled`` (``"genes"``,
+        ``"expression"`` or ``"labels"``, which were shuffled), ``dataset``, ``metric``, ``seed``,
+        ``budget``, ``value``, ``intact`` (the score of the same model where nothing was).
     """
 
     scores: pd.DataFrame
     curves: pd.DataFrame = field(default_factory=lambda: tidy(None, CURVES, "curves"))
     jobs: pd.DataFrame = field(default_factory=lambda: tidy(None, JOBS, "jobs"))
     run: dict[str, Any] = field(default_factory=dict)
+    checks: pd.DataFrame = field(default_factory=lambda: tidy(None, CHECKS, "checks"))
 
     @classmethod
     def from_tables(
@@ -77,6 +85,7 @@ class Results(Printed):
         curves: pd.DataFrame | None = None,
         jobs: pd.DataFrame | None = None,
         run: dict[str, Any] | None = None,
+        checks: pd.DataFrame | None = None,
     ) -> Self:
         """Make results of tables from any source.
 
@@ -86,7 +95,7 @@ class Results(Printed):
             At least ``encoding``, ``dataset``, ``metric`` and ``value``; the other columns, where
             they are missing, are filled in (seed 0, kind ``"encoding"``). Infinite values become
             NaN.
-        curves, jobs, run
+        curves, jobs, run, checks
             The other tables, if there are any.
 
         Raises
@@ -103,11 +112,17 @@ class Results(Printed):
         [0.5]
         """
         table = tidy(scores, SCORES, "scores")
-        cell = ["encoding", "dataset", "metric", "seed"]
+        cell = ["encoding", "dataset", "metric", "seed", "budget"]
         if (double := table.duplicated(cell)).any():
             which = ", ".join(str(value) for value in table.loc[double, cell].iloc[0])
             raise ValueError(f"scores hold more than one row for {which}.")
-        return cls(table, tidy(curves, CURVES, "curves"), tidy(jobs, JOBS, "jobs"), dict(run or {}))
+        return cls(
+            table,
+            tidy(curves, CURVES, "curves"),
+            tidy(jobs, JOBS, "jobs"),
+            dict(run or {}),
+            tidy(checks, CHECKS, "checks"),
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -133,12 +148,56 @@ class Results(Printed):
                 f"{path} holds no results: neither scores.parquet nor scores.csv is there."
             )
         run = read_run(path)
-        return cls.from_tables(scores, tables["curves"], tables["jobs"], run)
+        return cls.from_tables(scores, run=run, **tables)
 
     @property
     def encodings(self) -> pd.DataFrame:
         """One row per encoding: its name, kind, gene and expression encoder."""
         return self.scores[_WHO].drop_duplicates("encoding").reset_index(drop=True)
+
+    @property
+    def budgets(self) -> list[int]:
+        """Visits of cells after which encodings were judged, in increasing order; may be empty."""
+        return sorted(int(budget) for budget in self.scores["budget"].dropna().unique())
+
+    def at_budget(self, budget: int | None = None) -> Results:
+        """Return the results at one budget, and those of what has none, such as baselines.
+
+        Parameters
+        ----------
+        budget
+            Visits of cells; ``None``: the largest that all encodings with budgets have reached, or
+            any of them if there is none. Training curves reach to it.
+
+        Raises
+        ------
+        ValueError
+            Nothing was judged at this budget; the message names those that there are.
+
+        Examples
+        --------
+        >>> results.at_budget(25_000).summary()
+        """
+        known = self.budgets
+        if budget is None:
+            if not known:
+                return self
+            limited = self.scores.dropna(subset="budget")
+            reached = limited.groupby("budget")["encoding"].nunique()
+            common = reached.index[reached == limited["encoding"].nunique()]
+            budget = int(max(common, default=known[-1]))
+        elif budget not in known:
+            what = f"one of {known}" if known else "None, since these results have no budgets"
+            raise ValueError(f"budget must be {what}, got {budget}.")
+        scores, jobs = (
+            table[table["budget"].isna() | (table["budget"] == budget)].reset_index(drop=True)
+            for table in (self.scores, self.jobs)
+        )
+        steps = jobs.dropna(subset="n_steps").set_index(["encoding", "seed"])["n_steps"]
+        trainings = pd.MultiIndex.from_frame(self.curves[["encoding", "seed"]])
+        last = steps.reindex(trainings).astype("float64").fillna(np.inf).to_numpy()
+        curves = self.curves[self.curves["step"].to_numpy() < last].reset_index(drop=True)
+        return Results(scores, curves, jobs, self.run, self.checks)
 
     @property
     def metrics(self) -> list[str]:
@@ -150,10 +209,11 @@ class Results(Printed):
 
         Returns
         -------
-        One row per encoding, data set and metric: ``value`` (the mean over the seeds where it is
-        defined), ``std`` (over seeds, ``ddof=1``), ``n_seeds``.
+        One row per encoding, budget, data set and metric: ``value`` (the mean over the seeds where
+        it is defined), ``std`` (over seeds, ``ddof=1``), ``n_seeds``.
         """
-        grouped = self.scores.groupby(["encoding", "dataset", "metric"], sort=False)["value"]
+        keys = ["encoding", "budget", "dataset", "metric"]
+        grouped = self.scores.groupby(keys, sort=False, dropna=False)["value"]
         table = grouped.agg(value="mean", std="std", n_seeds="count").reset_index()
         return self._with_who(table)
 
@@ -162,11 +222,12 @@ class Results(Printed):
 
         Returns
         -------
-        One row per encoding and metric: ``mean``, ``std`` (``ddof=1``), ``n_datasets`` (those where
-        the metric is defined; compare means over the same data sets only, as
+        One row per encoding, budget and metric: ``mean``, ``std`` (``ddof=1``), ``n_datasets``
+        (those where the metric is defined; compare means over the same data sets only, as
         `relative_differences` and `bootstrap` do).
         """
-        grouped = self.per_dataset().groupby(["encoding", "metric"], sort=False)["value"]
+        keys = ["encoding", "budget", "metric"]
+        grouped = self.per_dataset().groupby(keys, sort=False, dropna=False)["value"]
         table = grouped.agg(mean="mean", std="std", n_datasets="count").reset_index()
         return self._with_who(table)
 
@@ -195,16 +256,17 @@ class Results(Printed):
 
         Returns
         -------
-        One row per comparison and metric: ``comparison``, ``within``, ``metric``, ``a``, ``b`` (the
-        means), ``difference``, ``relative`` (``a / b - 1``), ``n_datasets``, ``n_seeds``.
+        One row per budget, comparison and metric: ``budget``, ``comparison``, ``within``,
+        ``metric``, ``a``, ``b`` (the means), ``difference``, ``relative`` (``a / b - 1``),
+        ``n_datasets``, ``n_seeds``.
         """
-        rows = []
-        for comparison in paper_comparisons(self.encodings):
-            for metric in self.metrics:
-                paired = self._paired(comparison, metric)
-                if paired is not None:
-                    rows.append({**_means(paired, comparison, metric), **_size(paired)})
-        return pd.DataFrame(rows, columns=[*_HEAD, *_SIZE])
+        rows = [
+            {"budget": budget, **_means(paired, comparison, metric), **_size(paired)}
+            for budget, comparison in self._at_each(paper_comparisons(self.encodings))
+            for metric in self.metrics
+            if (paired := self._paired(comparison, metric, budget)) is not None
+        ]
+        return _with_budget(rows, [*_HEAD, *_SIZE])
 
     def bootstrap(
         self,
@@ -239,10 +301,10 @@ class Results(Printed):
 
         Returns
         -------
-        One row per comparison and metric: ``comparison``, ``within``, ``metric``, ``a``, ``b`` (the
-        means), ``difference``, ``relative``, ``low``, ``high`` (of the difference), ``above`` (the
-        share of samples in which a is above b), ``relative_low``, ``relative_high``,
-        ``n_datasets``, ``n_seeds``.
+        One row per budget, comparison and metric: ``budget``, ``comparison``, ``within``,
+        ``metric``, ``a``, ``b`` (the means), ``difference``, ``relative``, ``low``, ``high`` (of
+        the difference), ``above`` (the share of samples in which a is above b), ``relative_low``,
+        ``relative_high``, ``n_datasets``, ``n_seeds``.
 
         Raises
         ------
@@ -259,12 +321,40 @@ class Results(Printed):
         for metric in wanted:
             choose(metric, self.metrics, "metrics")
         rows = [
-            _interval(paired, comparison, metric, n, seed, level)
-            for comparison in self._comparisons(a, b)
+            {"budget": budget, **_interval(paired, comparison, metric, n, seed, level)}
+            for budget, comparison in self._at_each(self._comparisons(a, b))
             for metric in wanted
-            if (paired := self._paired(comparison, metric)) is not None
+            if (paired := self._paired(comparison, metric, budget)) is not None
         ]
-        return pd.DataFrame(rows, columns=[*_HEAD, *_INTERVAL, *_SIZE])
+        return _with_budget(rows, [*_HEAD, *_INTERVAL, *_SIZE])
+
+    def negative_controls(self) -> pd.DataFrame:
+        """Return how far scores fall where they must.
+
+        The scores of negative controls (`checks`) that rest on what was shuffled: with other genes
+        in each cell, or other labels, those that compare cells with labels; with expression dealt
+        out anew among a cell's genes, the error of masked genes, since which genes a cell expresses
+        tells much of its type by itself.
+
+        Returns
+        -------
+        One row per encoding, budget, what was shuffled and metric: ``intact``, ``value`` (means
+        over data sets and seeds where both are defined), ``worse`` (the share of these where the
+        second is the worse one), ``n_datasets``.
+        """
+        both = self.checks.dropna(subset=["value", "intact"])
+        must = [(shuffled, metric) for shuffled, metrics in MUST_FALL.items() for metric in metrics]
+        both = both[both.set_index(["shuffled", "metric"]).index.isin(must)]
+        lower = both["metric"].isin(LOWER_IS_BETTER)
+        worse = np.where(lower, both["value"] > both["intact"], both["value"] < both["intact"])
+        keys = ["encoding", "budget", "shuffled", "metric"]
+        grouped = both.assign(worse=worse).groupby(keys, sort=False, dropna=False)
+        return grouped.agg(
+            intact=("intact", "mean"),
+            value=("value", "mean"),
+            worse=("worse", "mean"),
+            n_datasets=("dataset", "nunique"),
+        ).reset_index()
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write all tables, and those that `summary`, `per_dataset` and the rest derive from them.
@@ -276,8 +366,9 @@ class Results(Printed):
 
         Returns
         -------
-        The files: ``scores``, ``curves`` and ``jobs`` as ``.parquet`` and ``.csv``; ``summary``,
-        ``per_dataset``, ``relative_differences`` and ``bootstrap`` as ``.csv``; ``run.json``.
+        The files: ``scores``, ``curves``, ``jobs`` and ``checks`` as ``.parquet`` and ``.csv``;
+        ``summary``, ``per_dataset``, ``relative_differences`` and
+        ``bootstrap`` as ``.csv``; ``run.json``.
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
@@ -314,24 +405,53 @@ class Results(Printed):
         title = f"{' and '.join(sides[0])} over {' and '.join(sides[1])}"
         return [Comparison(title, "", sides[0], sides[1])]
 
+    def _at_each(
+        self, comparisons: Sequence[Comparison]
+    ) -> Iterator[tuple[int | None, Comparison]]:
+        """Yield each comparison at each budget; once, if neither side has any."""
+        limited = {encoding for (_, encoding, budget) in self._values if budget is not None}
+        for budget in self.budgets:
+            for comparison in comparisons:
+                if limited.intersection((*comparison.a, *comparison.b)):
+                    yield budget, comparison
+        for comparison in comparisons:
+            if not limited.intersection((*comparison.a, *comparison.b)):
+                yield None, comparison
+
     @cached_property
-    def _values(self) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """Values by metric and encoding, ``(n_datasets, n_seeds)`` each, NaN where undefined."""
+    def _values(self) -> dict[tuple[str, str, int | None], NDArray[np.float64]]:
+        """Values by metric, encoding and budget, ``(n_datasets, n_seeds)``, NaN where undefined."""
         datasets, seeds = (pd.Index(self.scores[name].unique()) for name in ("dataset", "seed"))
         shape = len(datasets), len(seeds)
         values: dict[Any, NDArray[np.float64]] = {}
-        for (metric, encoding), of in self.scores.groupby(["metric", "encoding"], sort=False):
+        keys = ["metric", "encoding", "budget"]
+        grouped = self.scores.groupby(keys, sort=False, dropna=False)
+        key: Any
+        for key, of in grouped:
+            metric, encoding, budget = key
             table = np.full(shape, np.nan)
             rows, columns = datasets.get_indexer(of["dataset"]), seeds.get_indexer(of["seed"])
             table[rows, columns] = of["value"]
-            values[metric, encoding] = table
+            values[metric, encoding, None if pd.isna(budget) else int(budget)] = table
         return values
 
-    def _paired(self, comparison: Comparison, metric: str) -> Paired | None:
-        """Return both sides' scores where all members have them, or None if nowhere."""
+    def _paired(self, comparison: Comparison, metric: str, budget: int | None) -> Paired | None:
+        """Return both sides' scores where all members have them, or None if nowhere.
+
+        What has no budget, such as a baseline, is the same at each.
+        """
+        values = self._values
         try:
             a, b = (
-                np.mean([self._values[metric, name] for name in side], axis=0)
+                np.mean(
+                    [
+                        values[metric, name, budget]
+                        if (metric, name, budget) in values
+                        else values[metric, name, None]
+                        for name in side
+                    ],
+                    axis=0,
+                )
                 for side in (comparison.a, comparison.b)
             )
         except KeyError:  # a member has no score of this metric
@@ -341,7 +461,7 @@ class Results(Printed):
 
     def _table(self) -> PrintedTable:
         """Means and standard deviations, encodings x the main metrics."""
-        summary = self.summary()
+        summary = self.at_budget().summary()
         summary["text"] = [
             "-" if np.isnan(mean) else f"{mean:.3f}" + ("" if np.isnan(std) else f" ± {std:.3f}")
             for mean, std in zip(summary["mean"], summary["std"], strict=True)
@@ -394,7 +514,8 @@ def as_results(given: ResultsLike | pd.DataFrame, table: str = "scores") -> Resu
             f"results must be a DataFrame or have one as .{table}, got {type(given).__name__}."
         )
     scores = tables.get("scores", pd.DataFrame(columns=list(SCORES)))
-    return Results.from_tables(scores, tables.get("curves"), tables.get("jobs"))
+    others: dict[str, Any] = {name: of for name, of in tables.items() if name != "scores"}
+    return Results.from_tables(scores, **others)
 
 
 def _means(paired: Paired, comparison: Comparison, metric: str) -> dict[str, Any]:
@@ -402,6 +523,11 @@ def _means(paired: Paired, comparison: Comparison, metric: str) -> dict[str, Any
     relative = a / b - 1 if b else np.nan
     values = (comparison.name, comparison.within, metric, a, b, a - b, relative)
     return dict(zip(_HEAD, values, strict=True))
+
+
+def _with_budget(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """Return rows of comparisons as a table, the budget first."""
+    return pd.DataFrame(rows, columns=["budget", *columns]).astype({"budget": "Int64"})
 
 
 def _size(paired: Paired) -> dict[str, int]:

@@ -62,6 +62,8 @@ def spread_unit(results: Results, metric: str) -> str:
 def summarise(results: Results, metric: str) -> dict[str, Summary]:
     """Return the paper's aggregate of one metric (`Results.summary`) with the points behind it.
 
+    Of results at several budgets, those at one (`Results.at_budget`).
+
     A single data set has no spread over data sets: mean and spread are then those over its seeds
     (`Results.per_dataset`).
 
@@ -69,6 +71,7 @@ def summarise(results: Results, metric: str) -> dict[str, Summary]:
     -------
     By name, the encodings that have a row for this metric.
     """
+    results = results.at_budget()
     if spread_unit(results, metric) == "seeds":
         points, unit = results.scores, "seed"
         means = results.per_dataset().rename(columns={"value": "mean"})
@@ -87,8 +90,10 @@ def summarise(results: Results, metric: str) -> dict[str, Summary]:
 def training_errors(results: Results) -> pd.DataFrame:
     """Return `Results.minimum_loss` as rows of scores, so that it is shown like any other.
 
-    Kind, gene and expression encoder are missing where an encoding has no scores yet.
+    Kind, gene and expression encoder are missing where an encoding has no scores yet. Of results at
+    several budgets, the errors up to one (`Results.at_budget`).
     """
+    results = results.at_budget()
     lowest = results.minimum_loss()[["encoding", "seed", "value"]]
     lowest = lowest.merge(results.encodings, on="encoding", how="left")
     return lowest.assign(dataset="(training)", metric=TRAINING_MSE)

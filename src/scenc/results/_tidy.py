@@ -20,6 +20,7 @@ SCORES: dict[str, tuple[Any, ...]] = {
     "dataset": ("text",),
     "metric": ("text",),
     "seed": ("int", 0),
+    "budget": ("maybe int", None),
     "value": ("float",),
     "reason": ("text", ""),
 }
@@ -37,11 +38,23 @@ JOBS: dict[str, tuple[Any, ...]] = {
     "encoding": ("text",),
     "dataset": ("name", None),
     "seed": ("int", 0),
+    "budget": ("maybe int", None),
     "status": ("text",),
     "reason": ("text", ""),
     "diverged_step": ("maybe int", None),
+    "n_steps": ("maybe int", None),
     "seconds": ("float", np.nan),
     "peak_memory_mb": ("float", np.nan),
+}
+CHECKS: dict[str, tuple[Any, ...]] = {
+    "encoding": ("text",),
+    "shuffled": ("text",),
+    "dataset": ("text",),
+    "metric": ("text",),
+    "seed": ("int", 0),
+    "budget": ("maybe int", None),
+    "value": ("float",),
+    "intact": ("float", np.nan),
 }
 INTERVALS: dict[str, tuple[Any, ...]] = {
     "comparison": ("text",),
@@ -65,7 +78,7 @@ def tidy(
     table
         The table; None: an empty one.
     columns
-        `SCORES`, `CURVES`, `JOBS` or `INTERVALS`.
+        `SCORES`, `CURVES`, `JOBS`, `CHECKS` or `INTERVALS`.
     what
         Name of the table in messages.
 

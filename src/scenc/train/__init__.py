@@ -1,5 +1,6 @@
 """How networks are trained: settings, training plans, schedule and callbacks."""
 
+from scenc.train._budget import Budget
 from scenc.train._callbacks import Curve, NonFiniteGradientError, NonFiniteLossError
 from scenc.train._checkpoints import CheckpointError, Checkpoints
 from scenc.train._config import TrainConfig
@@ -15,6 +16,7 @@ from scenc.train._view_plans import ContrastivePlan, GenerativePlan, ViewPlan
 Plan = TrainingPlan
 
 __all__ = [
+    "Budget",
     "CheckpointError",
     "Checkpoints",
     "ContrastivePlan",

@@ -26,6 +26,7 @@ from lightning.pytorch.callbacks import Callback
 
 from scenc._distributed import rank, world_size
 from scenc.io import atomic_path
+from scenc.train._budget import Budget, TrainingPaused
 from scenc.train._callbacks import NonFiniteLossError
 from scenc.train._random import random_state, set_random_state
 
@@ -93,7 +94,8 @@ class Checkpoints(Callback):
         self._settings = dict(settings)
         self._names = {name: list(values) for name, values in (names or {}).items()}
         self._seen_step = self._saved_at = 0
-        self._due = self._leaving = False
+        self._due = self._leaving = self._pausing = False
+        self._pause_at: int | None = None
         self._train: Any = None
         self._trainer: Trainer | None = None
         self._handler: Any = None
@@ -121,6 +123,11 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the random states, and listen for SIGTERM."""
         self._trainer = trainer
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        pauses = [one.pause_at for one in callbacks if isinstance(one, Budget)]
+        self._pause_at = next(iter(pauses), None)
+        # Its checkpoint may be of the step to pause at, or of a later one.
+        self._pausing = self._pause_at is not None and trainer.global_step >= self._pause_at
         if trainer.is_global_zero and not self.found:
             # Of a training that this one replaces: nobody is to go on from it by mistake.
             self.path.unlink(missing_ok=True)
@@ -139,7 +146,8 @@ class Checkpoints(Callback):
         # All ranks leave after the same step, whichever was told first.
         if trainer.world_size > 1:
             self._leaving = trainer.strategy.reduce_boolean_decision(self._leaving, all=False)
-        self._due = self._leaving or trainer.global_step % self._every == 0
+        self._pausing = trainer.global_step == self._pause_at
+        self._due = self._leaving or self._pausing or trainer.global_step % self._every == 0
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last checkpoint; a training that goes on from it has nothing left to do.
@@ -170,14 +178,15 @@ class Checkpoints(Callback):
         self._random = state_dict
 
     def _save_if_due(self) -> None:
-        """Write a checkpoint if one is due, and leave if the process was told to."""
-        if not self._due:
-            return
-        assert self._trainer is not None
-        self._due = False
-        self._save(self._trainer)
-        if self._leaving:
-            raise SystemExit(_SIGTERM_EXIT)
+        """Write a checkpoint if one is due, and leave or pause if training is to."""
+        if self._due:
+            assert self._trainer is not None
+            self._due = False
+            self._save(self._trainer)
+            if self._leaving:
+                raise SystemExit(_SIGTERM_EXIT)
+        if self._pausing:
+            raise TrainingPaused
 
     def _save(self, trainer: Trainer) -> None:
         """Write a checkpoint."""

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scenc._threads import kept_threads
 from scenc._torch_settings import deterministic_algorithms, without_cudnn_attention
+from scenc.train._budget import Budget, TrainingPaused
 from scenc.train._callbacks import BestWeights, Curves, NonFiniteLossError, TrainingBar
 from scenc.train._n_threads import Threads
 from scenc.train._plan import MaskedExpressionPlan, TrainingPlan
@@ -93,7 +94,8 @@ def fit(
         Threads to train with on a CPU; ``None``: all, half, a quarter, ... or one, whichever the
         first steps are fastest with. PyTorch's number is restored afterwards.
     early_stopping
-        Whether to stop after `TrainConfig.patience` validations without improvement.
+        Whether to stop after `TrainConfig.patience` validations without improvement; not where a
+        `Budget` is among the callbacks.
     checkpoints
         Writes checkpoints, and may have one to go on from.
     logger
@@ -103,6 +105,8 @@ def fit(
 
     Raises
     ------
+    ValueError
+        A `Budget` among the callbacks is to pause, and there are no checkpoints.
     NonFiniteLossError
         The loss became NaN or infinite; the network then has its last good weights, and the error
         the curves up to there.
@@ -110,10 +114,13 @@ def fit(
         The same for FP16 steps that are skipped again and again (a `NonFiniteLossError`, too).
     """
     accelerator = _resolve_accelerator(accelerator)
+    budget = next((one for one in callbacks if isinstance(one, Budget)), None)
+    if budget is not None and budget.pause_at is not None and checkpoints is None:
+        raise ValueError("A training can pause only where it writes checkpoints: name a folder.")
     curves, best = Curves(first_step), BestWeights()
     threads = Threads(n_threads, fixed=deterministic)
     watchers: list[pl.Callback] = [RankSeed(seed), threads, curves, best, *callbacks]
-    if early_stopping and validation is not None:
+    if early_stopping and validation is not None and budget is None:
         watchers.append(EarlyStopping(plan.validation_names[0], patience=config.patience))
     if progress_bar:
         watchers.append(TrainingBar())
@@ -166,6 +173,8 @@ def fit(
                     ckpt_path=checkpoints.path if checkpoints and resumed else None,
                     weights_only=True,
                 )
+            failed = False
+        except TrainingPaused:
             failed = False
         except NonFiniteLossError as error:
             error.curve = curves.result(trainer.global_step)

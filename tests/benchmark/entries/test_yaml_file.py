@@ -25,6 +25,7 @@ encodings:
     - {name: wide, model: {d_model: 128}}
 baselines: [PCA, scVI: {max_epochs: 2}]
 seeds: [3, 4]
+budgets: [500, 2000]
 metrics: [ari]
 threads: 2
 """
@@ -50,6 +51,7 @@ def test_a_file_says_what_the_arguments_say(write, tmp_path):
     liver = benchmark.evaluate["liver"]
     assert (liver.data, liver.min_cells) == (tmp_path / "liver.h5ad", 20)
     assert (benchmark.seeds, benchmark.threads, benchmark.title) == ((3, 4), 2, "Try")
+    assert benchmark.budgets == (500, 2000)
     assert benchmark.entries[0].encoding.settings(0)["training"]["lr"] == 1e-3
     assert len(benchmark.missing_files) == 3
 

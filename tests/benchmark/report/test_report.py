@@ -424,3 +424,31 @@ def test_the_page_is_what_the_tables_on_disk_say(make_tables, tmp_path):
     assert json.loads((tmp_path / "run.json").read_text("utf-8")) == RUN
     read = write_report(tmp_path).read_text("utf-8")
     assert Page(read).tables == Page(given).tables
+
+
+def test_budgets_have_a_figure_and_tables(make_budget_tables, tmp_path):
+    results = Results.from_tables(**make_budget_tables())
+    page = Page(write_report(results, tmp_path / "page.html").read_text("utf-8"))
+    table = page.table("encoding", "visits", "macro F1")
+    assert len(table) == 10 * 3
+    means = results.summary().set_index(["encoding", "budget", "metric"])["mean"]
+    for visits in (25_000, 250_000):
+        found = row(table, encoding="learned + soft", visits=f"{visits:,}")["macro F1"]
+        assert found.startswith(f"{means['learned + soft', visits, 'macro_f1']:.3f} ±")
+    # The other tables are of the largest budget.
+    found = row(page.table("encoding", "kind", "macro F1"), encoding="learned + soft")["macro F1"]
+    assert found.startswith(f"{means['learned + soft', 250_000, 'macro_f1']:.3f} ±")
+    differences = [row["visits"] for row in page.table("visits", "a over b")]
+    assert set(differences) == {"250,000"}
+    assert any("by visits of cells" in of.get("alt", "") for of in page.of("img"))
+
+
+def test_negative_controls_have_a_table(make_tables, tmp_path):
+    rows = [("genes", "accuracy", 0.9, 0.3), ("labels", "nmi", 0.5, 0.01)]
+    checks = pd.DataFrame(rows, columns=["shuffled", "metric", "intact", "value"])
+    checks = checks.assign(encoding="learned + soft", dataset="kang")
+    results = Results.from_tables(**make_tables(), checks=checks)
+    page = Page(write_report(results, tmp_path / "page.html").read_text("utf-8"))
+    table = page.table("shuffled", "as it is", "share worse")
+    assert row(table, shuffled="genes")["with it shuffled"] == "0.300"
+    assert row(table, shuffled="labels")["share worse"] == "100%"

@@ -64,6 +64,11 @@ class Entry:
         return getattr(self.method, "fit_on", "train") == "evaluation"
 
     @property
+    def has_budgets(self) -> bool:
+        """Whether it is trained step by step, and can be judged on the way."""
+        return isinstance(self.method, Encoding)
+
+    @property
     def keeps_fit(self) -> bool:
         """Whether its fit can be kept on disk."""
         if self.encoding is not None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SHIPPED = ("small", "paper")
 
 _TOP = ("title", "source", "data_dir", "train", "evaluate", "encodings", "protein_embeddings",
-        "baselines", "seeds", "metrics", "k", "threads")  # fmt: skip
+        "baselines", "seeds", "budgets", "negative_controls", "metrics", "k",
+         "threads")  # fmt: skip
 _GRID = ("preset", "objective", "gene_encoders", "expression_encoders", "controls",
          "depth_tokens", "model", "training")  # fmt: skip
 
@@ -55,7 +56,16 @@ class Config:
         if (proteins := values.get("protein_embeddings")) is not None:
             arguments["protein_embeddings"] = self._file(proteins["file"])
             arguments["gene_vectors"] = proteins.get("label")
-        for name in ("title", "baselines", "seeds", "metrics", "k", "threads"):
+        for name in (
+            "title",
+            "baselines",
+            "seeds",
+            "budgets",
+            "negative_controls",
+            "metrics",
+            "k",
+            "threads",
+        ):
             if values.get(name) is not None:
                 arguments[name] = values[name]
         return arguments
@@ -202,7 +212,10 @@ def _check(values: dict[str, Any]) -> None:
         _text(_needed(proteins, "file", "protein_embeddings"), "protein_embeddings.file")
     if values.get("source") is not None and not isinstance(values["source"], str):
         raise ValueError(f"source must be a text, got {_shown(values['source'])}.")
-    for name in ("seeds", "baselines", "metrics"):
+    wanted = values.get("negative_controls")
+    if wanted is not None and not isinstance(wanted, bool):
+        _texts(wanted, "negative_controls")
+    for name in ("seeds", "budgets", "baselines", "metrics"):
         if values.get(name) is not None:
             _texts(values[name], name)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scenc.benchmark.jobs._train_model import CURVES as CURVES_FILE
-from scenc.results import CURVES, JOBS, METRICS, SCORES, Results
+from scenc.results import CHECKS, CURVES, JOBS, METRICS, SCORES, Results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,18 +66,36 @@ def collect(
     states = job_states(jobs, store)
     of = {entry.name: entry for entry in entries}
     scores: list[dict[str, Any]] = []
-    curves: list[dict[str, Any]] = []
+    checks: list[dict[str, Any]] = []
+    trained: dict[tuple[str, int], Job] = {}
     for job in jobs:
         if job.task == "score":
-            scores += _scores(job, of[job.entry], states)
+            rows = _scores(job, of[job.entry], states)
+            if job.shuffled is None:
+                scores += rows
+            else:
+                checks += [{**row, "shuffled": job.shuffled} for row in rows]
         elif job.task == "train" and "spec" in states[job.key].record:
-            curves += _curves(job, store)
+            # Budgets grow: the curves of the largest so far hold those of the others.
+            trained[job.entry, job.seed] = job
+    curves = [row for job in trained.values() for row in _curves(job, store)]
     return Results.from_tables(
         pd.DataFrame(scores, columns=list(SCORES)),
         pd.DataFrame(curves, columns=list(CURVES)),
         pd.DataFrame([_job(job, states[job.key]) for job in jobs], columns=list(JOBS)),
         run,
+        checks=_beside_intact(checks, scores),
     )
+
+
+def _beside_intact(
+    checks: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Return the scores of negative controls beside those of the same models left as they are."""
+    keys = ("encoding", "dataset", "metric", "seed", "budget")
+    intact = {tuple(row[key] for key in keys): row["value"] for row in scores}
+    rows = [{**row, "intact": intact.get(tuple(row[key] for key in keys))} for row in checks]
+    return pd.DataFrame(rows, columns=list(CHECKS))
 
 
 def _scores(job: Job, entry: Entry, states: Mapping[str, State]) -> list[dict[str, Any]]:
@@ -92,6 +110,7 @@ def _scores(job: Job, entry: Entry, states: Mapping[str, State]) -> list[dict[st
         "expression_encoder": entry.expression_encoder,
         "dataset": job.dataset,
         "seed": job.seed,
+        "budget": job.budget,
     }
     values = dict(state.record.get("scores", {}))
     reasons = dict(state.record.get("reasons", {}))
@@ -142,9 +161,11 @@ def _job(job: Job, state: State) -> dict[str, Any]:
         "encoding": job.entry,
         "dataset": job.dataset,
         "seed": job.seed,
+        "budget": job.budget,
         "status": state.status,
         "reason": state.reason,
         "diverged_step": state.record.get("diverged_step"),
+        "n_steps": state.record.get("n_steps"),
         "seconds": state.record.get("seconds", np.nan),
         "peak_memory_mb": state.record.get("peak_memory_mb") or np.nan,
     }

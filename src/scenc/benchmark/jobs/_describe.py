@@ -46,6 +46,8 @@ def describe(
         "gene_vectors": gene_vectors,
         "scoring": dict(plan.scoring),
         "seeds": list(plan.seeds),
+        "budgets": list(plan.budgets),
+        "negative_controls": list(plan.negative_controls),
         "threads_per_job": threads,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),

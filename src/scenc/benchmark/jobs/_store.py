@@ -5,7 +5,9 @@ that is there is never out of date, and "resume" means no more than to look up k
 
     work/
       data/<fingerprint>.h5ad    cells that jobs read; vectors-<fingerprint>.safetensors
-      jobs/<key>/                a result: job.json, and model, embedding or curves
+      jobs/<key>/                a result: job.json, and model, embedding or curves; of a training
+                                 that has paused at a budget also its checkpoint
+      checkpoints/<key>/         of a training up to a budget that has not finished
       failures/<key>.json        why a job failed last time; tried again by the next run
       locks/<key>.lock           held by the process that is computing the job or writing the data
 """
@@ -48,6 +50,7 @@ class JobStore:
         self.root = Path(root)
         self.data = self.root / "data"
         self._results = self.root / "jobs"
+        self._checkpoints = self.root / "checkpoints"
         self._failures = self.root / "failures"
         self._locks = self.root / "locks"
 
@@ -64,6 +67,10 @@ class JobStore:
     def folder(self, key: str) -> Path:
         """Return the folder of a result, whether or not it is there."""
         return self._results / key
+
+    def checkpoint_folder(self, key: str) -> Path:
+        """Return the folder for the checkpoints of a training that has not finished."""
+        return self._checkpoints / key
 
     def record(self, key: str) -> dict[str, Any] | None:
         """Return the record of a finished job; None if it has not finished or is damaged."""
@@ -139,6 +146,10 @@ class JobStore:
         from anndata import read_h5ad
 
         return read_h5ad(self.data / f"{content}.h5ad")
+
+    def clear_checkpoint(self, key: str) -> None:
+        """Remove the checkpoints of a training whose result is in place."""
+        shutil.rmtree(self._checkpoints / key, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove all results and data."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scenc.benchmark.jobs._prepare import BATCH, LABEL
+from scenc.benchmark.jobs._shuffle import permute_labels, shuffle_expression, shuffle_genes
 from scenc.benchmark.jobs._train_model import MODEL, train_model
 from scenc.benchmark.jobs._train_processes import train_in_processes
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from scenc.benchmark.jobs._store import JobStore
 
 EMBEDDING = "embedding.npy"
+_SHUFFLES = {"genes": shuffle_genes, "expression": shuffle_expression}
 
 
 def perform(job: Job, store: JobStore, folder: Path) -> dict[str, Any]:
@@ -95,6 +97,8 @@ def _embed_with_model(
     if not path.exists():
         raise RuntimeError("there is no model: training diverged before any validation")
     model = Model.load(path)
+    if (shuffle := _SHUFFLES.get(job.spec.get("shuffled", ""))) is not None:
+        adata.X = shuffle(adata.X, job.seed)
     embedding = model.get_latent_representation(adata, key_added=None)
     errors = model.get_reconstruction_error(adata, seed=job.seed)
     match = model.gene_coverage(adata)
@@ -109,6 +113,8 @@ def _score(job: Job, store: JobStore) -> dict[str, Any]:
 
     obs = store.read_data(job.spec["where"]["file"]).obs
     embedding = np.load(store.folder(job.needs[0]) / EMBEDDING, allow_pickle=False)
+    if job.spec.get("shuffled") == "labels" and LABEL in obs:
+        obs[LABEL] = permute_labels(obs[LABEL], job.seed)
     scoring = job.spec["scoring"]
     mixed = integration(
         embedding,

@@ -60,6 +60,7 @@ def run_job(job: Job, root: str, threads: int, wait: bool = True) -> Outcome:
             store.write_failure(job.key, _describe(error))
             return "failed"
         store.clear_failure(job.key)
+        store.clear_checkpoint(job.key)
         return "finished"
 
 

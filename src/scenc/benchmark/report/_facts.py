@@ -15,6 +15,8 @@ _NAMES = {
     "training_data": "training data",
     "gene_vectors": "pretrained gene vectors",
     "threads_per_job": "threads per job",
+    "budgets": "budgets, visits of cells",
+    "negative_controls": "negative controls",
     "n_cells": "cells",
     "n_genes": "genes",
     "n_batches": "batches",

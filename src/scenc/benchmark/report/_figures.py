@@ -78,6 +78,7 @@ class FigureSpec:
 def figure_specs(results: Results, intervals: pd.DataFrame) -> list[FigureSpec]:
     """Return the figures that these results have something for."""
     return [
+        *_budget_figures(results),
         *_score_figures(results),
         *_reconstruction_figures(results),
         *_difference_figures(intervals),
@@ -142,6 +143,18 @@ def _score_figures(results: Results) -> Iterator[FigureSpec]:
                 "means.",
                 partial(pl.scores, results, metric),
             )
+
+
+def _budget_figures(results: Results) -> Iterator[FigureSpec]:
+    if len(results.budgets) > 1:
+        yield FigureSpec(
+            "budgets",
+            "Scores by visits of cells in training: one training for each encoding and seed, whose "
+            "learning rate is laid out for the largest budget. Grey: baselines, which have none.",
+            "Lines of four scores by visits of cells, one for each encoding; the values are in the "
+            "table of scores at each budget.",
+            lambda: pl.budgets(results),
+        )
 
 
 def _reconstruction_figures(results: Results) -> Iterator[FigureSpec]:

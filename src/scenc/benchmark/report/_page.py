@@ -36,11 +36,12 @@ class Page:
     """
 
     def __init__(self, results: Results) -> None:
-        self.results = tables.with_training_error(results)
+        self.results = tables.with_training_error(results.at_budget())
         there = {*self.results.metrics}
         main = [metric for metric in tables.MAIN if metric in there]
         self.intervals = self.results.bootstrap(_N_SAMPLES, metrics=main)
         self._given = results
+        self._at_budgets = self._intervals_at_budgets(main)
 
     def html(self) -> str:
         """Return the page."""
@@ -76,6 +77,10 @@ class Page:
             "versions": facts.versions(run),
             "pictures": {spec.name: picture(spec) for spec in figure_specs(given, self.intervals)},
             "summaries": self._summaries(),
+            "budget": f"{max(self.results.budgets):,}" if self.results.budgets else "",
+            "by_budget": tables.budget_table(given, [*tables.MAIN, "reconstruction_mse"]),
+            "negative": tables.negative_table(given),
+            "at_budgets": tables.difference_table(self._at_budgets, "Differences at each budget"),
             "datasets": tables.dataset_table(self.results),
             "among": tables.difference_table(among, "Differences between encodings"),
             "baselines": tables.difference_table(baselines, "Encodings over baselines"),
@@ -85,6 +90,12 @@ class Page:
             "published": beside(self.results, self.intervals),
             "source": published().attrs["source"],
         }
+
+    def _intervals_at_budgets(self, metrics: list[str]) -> pd.DataFrame:
+        """Return the differences between encodings at each budget, if there are several."""
+        several = len(self._given.budgets) > 1
+        wanted = [metric for metric in metrics if metric in self._given.metrics] if several else []
+        return _split(self._given.bootstrap(_N_SAMPLES, metrics=wanted))[0]
 
     def _summaries(self) -> list[Table]:
         from scenc.metrics import BATCH_CORRECTION, BIO_PRESERVATION

@@ -32,7 +32,7 @@ def with_training_error(results: Results) -> Results:
     errors = training_errors(results)
     errors = errors[errors["encoding"].isin(results.encodings["encoding"])]
     scores = pd.concat([results.scores, errors]) if len(errors) else results.scores
-    return Results.from_tables(scores, results.curves, results.jobs, results.run)
+    return Results.from_tables(scores, results.curves, results.jobs, results.run, results.checks)
 
 
 def summary_table(results: Results, metrics: Sequence[str], caption: str) -> Table:
@@ -94,12 +94,66 @@ def dataset_table(results: Results) -> Table:
     )
 
 
+def budget_table(results: Results, metrics: Sequence[str]) -> Table:
+    """Return means over data sets, encodings x metrics, a row for each budget."""
+    means = results.summary().dropna(subset="budget")
+    columns = [metric for metric in metrics if metric in {*means["metric"]}]
+    found = {
+        (name, int(budget), metric): (mean, std, n)
+        for name, budget, metric, mean, std, n in means[
+            ["encoding", "budget", "metric", "mean", "std", "n_datasets"]
+        ].itertuples(index=False, name=None)
+    }
+    of = {metric: means.loc[means["metric"] == metric, "n_datasets"].max() for metric in columns}
+    there = {(name, budget) for name, budget, _ in found}
+    rows = []
+    for name in in_order(results.encodings)["encoding"]:
+        for budget in results.budgets:
+            if (name, budget) in there:
+                row = [text(name), number(budget)]
+                for metric in columns:
+                    mean, std, n = found.get((name, budget, metric), (math.nan, math.nan, 0))
+                    note = f"({n} of {of[metric]})" if 0 < n < of[metric] else ""
+                    row.append(score(mean, std, note))
+                rows.append(row)
+    return Table(
+        caption="Scores at each budget",
+        heads=["encoding", "visits", *map(title, columns)],
+        rows=rows,
+        note="Means over data sets of the means over seeds, ± one standard deviation over data "
+        "sets, after so many visits of cells in one training whose learning rate is laid out for "
+        "the largest budget.",
+    )
+
+
+def negative_table(results: Results) -> Table:
+    """Return how far the scores of negative controls fall."""
+    return Table.of(
+        "Negative controls",
+        results.negative_controls().to_dict("records"),
+        {
+            "encoding": lambda row: text(row["encoding"]),
+            "shuffled": lambda row: text(row["shuffled"]),
+            "score": lambda row: text(title(row["metric"])),
+            "as it is": lambda row: number(row["intact"], ".3f"),
+            "with it shuffled": lambda row: number(row["value"], ".3f"),
+            "share worse": lambda row: number(row["worse"], ".0%"),
+            "data sets": lambda row: number(row["n_datasets"]),
+        },
+        "Genes: the counts of each cell belong to genes drawn anew. Expression: counts are dealt "
+        "out anew among the genes that a cell expresses. Labels: permuted over the cells. Shown "
+        "are the scores that must be worse for it, of the first seed.",
+    )
+
+
 def difference_table(intervals: pd.DataFrame, caption: str) -> Table:
     """Return differences with their intervals."""
+    visits = {"visits": lambda row: number(row["budget"])}
     return Table.of(
         caption,
         intervals.to_dict("records"),
         {
+            **(visits if intervals["budget"].notna().any() else {}),
             "a over b": lambda row: text(row["comparison"]),
             "within": lambda row: text(row["within"]),
             "score": lambda row: text(title(row["metric"])),
