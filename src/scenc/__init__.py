@@ -7,10 +7,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scenc import benchmark, data, datasets, genes, metrics, nn, pl
+    from scenc import benchmark, data, datasets, genes, metrics, nn, pl, tasks
     from scenc.model import Model
 
-__all__ = ["Model", "benchmark", "data", "datasets", "genes", "metrics", "nn", "pl"]
+__all__ = ["Model", "benchmark", "data", "datasets", "genes", "metrics", "nn", "pl", "tasks"]
 __version__ = version("scenc")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from scenc.cli import _options as options
+from scenc.cli._annotate import annotate
 from scenc.cli._benchmark import benchmark, report
 from scenc.cli._data import data_app
 from scenc.cli._genes import genes_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 app.command()(train)
 app.command()(embed)
+app.command()(annotate)
 app.command()(benchmark)
 app.command()(report)
 app.add_typer(genes_app, name="genes")

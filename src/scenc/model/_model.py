@@ -23,6 +23,7 @@ from scenc.model._aligned_counts import (
     rna_of,
     streamed_batches,
 )
+from scenc.model._annotation import AnnotationMixin
 from scenc.model._covariates import (
     Covariates,
     extended,
@@ -97,7 +98,7 @@ _PLANS: dict[str, type[TrainingPlan]] = {
 }
 
 
-class Model(ExpressionMixin, SetupMixin):
+class Model(AnnotationMixin, ExpressionMixin, SetupMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene

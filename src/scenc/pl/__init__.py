@@ -1,4 +1,4 @@
-"""Plots: a model's training, and the figures of an encoding benchmark.
+"""Plots: a model's training, a query on a reference's map, figures of an encoding benchmark.
 
 The figures draw on axes given, or on a new figure, and return the axes.
 """
@@ -7,6 +7,7 @@ from scenc.pl._bars import classification, reconstruction, scores
 from scenc.pl._curves import training, training_curves
 from scenc.pl._differences import differences
 from scenc.pl._encoder_scheme import encodings
+from scenc.pl._mapping import mapping
 from scenc.pl._save import render, save
 from scenc.pl._scatter import integration
 from scenc.results import ResultsLike
@@ -17,6 +18,7 @@ __all__ = [
     "differences",
     "encodings",
     "integration",
+    "mapping",
     "reconstruction",
     "render",
     "save",
