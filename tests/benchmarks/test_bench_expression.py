@@ -83,6 +83,24 @@ def test_hidden_genes_are_found_from_neighbors(bench, two_types):
     )
 
 
+def test_deviance_of_hidden_genes(bench, two_types):
+    halves, profiles = two_types
+    genes = ["gene3", "gene0"]
+    columns = [3, 0]
+    mean = bench.mean_share(halves.seen.X)[:, columns]
+    assert bench.explained_of(halves, genes, mean) == pytest.approx(0)
+    hidden = halves.hidden[:, columns].toarray().ravel()
+    library = halves.library[:, None]
+    of_truth, of_mean = (
+        mean_poisson_deviance(hidden, (share * library).ravel())
+        for share in (profiles[:, columns], np.broadcast_to(mean, (120, 2)))
+    )
+    found = bench.explained_of(halves, genes, profiles[:, columns])
+    assert found == pytest.approx(1 - of_truth / of_mean)
+    neighbors = bench.explained_of(halves, genes, bench.knn(halves, genes).marker_share)
+    assert 0.5 * found < neighbors < found
+
+
 def test_genes_and_cells_of_a_data_set(bench, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     counts = rng.poisson(1.0, size=(50, 30)).astype(np.float32)

@@ -306,3 +306,32 @@ def test_checkpointed_blocks_give_the_same_gradients(make_batch, norm):
     with torch.no_grad():
         network.eval().embed_cells(batch)
     assert len(calls) == 4
+
+
+@pytest.mark.parametrize("pooling", ["mean", "expression"])
+@torch.no_grad()
+def test_embeddings_from_vectors_and_weights(make_batch, pooling):
+    network = build(pooling=pooling)
+    if pooling == "expression":
+        torch.nn.init.normal_(network.center)
+    batch = make_batch(context=8, totals=pooling == "expression")
+    weights = network.pooling_weights(batch)
+    found = network.embed_vectors(network.embed_tokens(batch), weights, batch.lengths)
+    torch.testing.assert_close(found, network.embed_cells(batch))
+    total = batch.totals if pooling == "expression" else torch.ones(batch.n_cells)
+    torch.testing.assert_close(weights.sum(dim=1), total)
+    assert not weights[~batch.valid].any()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "expression"])
+@torch.no_grad()
+def test_embeddings_are_means_of_token_states(make_batch, pooling):
+    network = build(pooling=pooling)
+    batch = make_batch(totals=pooling == "expression")
+    weights, embedding = network.pooling_weights(batch), network.embed_cells(batch)
+    for cells, states in network.token_states(batch):
+        used = weights[cells, : states.shape[1]]
+        expected = torch.einsum("ct,ctd->cd", used, states)
+        if pooling == "expression":
+            expected = expected / N_GENES**0.5
+        torch.testing.assert_close(embedding[cells], expected)

@@ -103,3 +103,21 @@ def test_dropout_is_on_attention_and_both_sublayers():
     block = TransformerBlock(D_MODEL, N_HEADS, D_FF, dropout=0.3)
     assert block.attention.dropout == 0.3
     assert [m.p for m in block.modules() if isinstance(m, nn.Dropout)] == [0.3, 0.3]
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@torch.no_grad()
+def test_attention_weights_are_those_of_pytorch(norm):
+    network = Transformer(2, D_MODEL, N_HEADS, D_FF, norm=norm).eval()
+    x = torch.randn(4, 7, D_MODEL)
+    seen = torch.arange(7) < torch.tensor([7, 3, 1, 5])[:, None]
+    for block, weights in zip(
+        network.blocks, network.attention_weights(x, seen[:, None, None]), strict=True
+    ):
+        layer = torch_layer(block, norm, "gelu")
+        inner = block.attention_norm(x) if norm == "pre" else x
+        _, expected = layer.self_attn(
+            inner, inner, inner, key_padding_mask=~seen, average_attn_weights=False
+        )
+        torch.testing.assert_close(weights, expected)
+        x = block(x, seen[:, None, None])

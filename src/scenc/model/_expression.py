@@ -11,6 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField
@@ -35,7 +37,7 @@ from scenc.model._inference import (
 from scenc.model._initial import make_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -487,9 +489,11 @@ class ExpressionMixin(BaseModelClass):
         """Return where in the vocabulary named genes are."""
         known = match(names, self.vocabulary, duplicates="all")
         if known.unmatched:
+            near = closest_names(known.unmatched[0], self.vocabulary)
             raise ValueError(
                 f"{len(known.unmatched)} of {len(names)} genes are not in the model's vocabulary: "
                 f"{', '.join(known.unmatched[:5])}."
+                + (f" Nearest to {known.unmatched[0]!r}: {', '.join(near)}." if near else "")
             )
         return known.positions.astype(np.int64)
 
@@ -534,6 +538,18 @@ class ExpressionMixin(BaseModelClass):
                 "The model was not trained to predict masked genes: get_elbo() tells how well "
                 "counts are explained. (model.train(masked_weight=1) trains both.)"
             )
+
+
+def closest_names(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """Return the names that are spelled most alike, by Levenshtein distance of their capitals.
+
+    Names that differ in more than four of ten letters are not among them.
+    """
+    found = process.extract(
+        name, known, scorer=Levenshtein.normalized_similarity, processor=str.upper,
+        limit=n, score_cutoff=0.6,
+    )  # fmt: skip
+    return [near for near, _, _ in found]
 
 
 def _listed(genes: Sequence[str] | str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from scenc._arguments import choose
 from scenc._torch_settings import full_precision, tf32_products, without_cudnn_attention
@@ -71,6 +72,39 @@ def apply_to_cells(
     The values, shape ``(n_rows, n_values)``, and positions in `rows` of cells without tokens,
     ascending.
     """
+    values = np.zeros((len(rows), n_values), np.float32)
+    empty = np.zeros(len(rows), bool)
+    network.eval()
+    device = network.device
+    with inference_precision(precision, device):
+        for batch in token_batches(network, cells, rows, tokenizer, batch_size, seed):
+            positions = batch.cells.numpy()
+            empty[positions] = batch.lengths.numpy() == 0
+            found = function(batch.to(device))
+            values[positions] = found.float().cpu().numpy()
+    return values, np.flatnonzero(empty)
+
+
+def token_batches(
+    network: CellTransformer,
+    cells: AlignedCounts,
+    rows: NDArray[np.int64],
+    tokenizer: Tokenizer,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    progress: str | None = None,
+) -> Iterator[TokenBatch]:
+    """Yield cells as batches of tokens, cells of similar length together; see `apply_to_cells`.
+
+    Parameters
+    ----------
+    progress
+        Name of a progress bar; ``None``: no bar.
+
+    Yields
+    ------
+    Batches in the computer's memory, whose ``cells`` are positions in `rows`.
+    """
     requests = OrderedRequests(
         # Positions in `rows`, so that a row asked for twice is answered twice.
         np.arange(len(rows)),
@@ -79,17 +113,11 @@ def apply_to_cells(
         lengths=cells.n_genes[rows],
     )
     dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer, rows, by_length=True)
-    values = np.zeros((len(rows), n_values), np.float32)
-    empty = np.zeros(len(rows), bool)
-    network.eval()
-    device = network.device
-    with inference_precision(precision, device):
-        for batch in dataset.loader(requests, pin_memory=device.type == "cuda"):
-            positions = batch.cells.numpy()
-            empty[positions] = batch.lengths.numpy() == 0
-            found = function(batch.to(device))
-            values[positions] = found.float().cpu().numpy()
-    return values, np.flatnonzero(empty)
+    loader = dataset.loader(requests, pin_memory=network.device.type == "cuda")
+    with tqdm(total=len(rows), desc=progress, unit="cell", disable=progress is None) as bar:
+        for batch in loader:
+            yield batch
+            bar.update(batch.n_cells)
 
 
 @contextmanager

@@ -32,7 +32,9 @@ from scenc.model._covariates import (
 )
 from scenc.model._decoder_fit import fit_decoder_to_cells, sample_of
 from scenc.model._embed_files import embed_files
+from scenc.model._explanations import ExplanationsMixin
 from scenc.model._expression import ExpressionMixin
+from scenc.model._gene_space import GeneSpaceMixin
 from scenc.model._inference import PRECISIONS, apply_to_cells, resolve_indices
 from scenc.model._initial import (
     cells_to_start_from,
@@ -98,7 +100,7 @@ _PLANS: dict[str, type[TrainingPlan]] = {
 }
 
 
-class Model(AnnotationMixin, ExpressionMixin, SetupMixin):
+class Model(AnnotationMixin, ExplanationsMixin, GeneSpaceMixin, ExpressionMixin, SetupMixin):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene

@@ -150,8 +150,7 @@ class CellTransformer(nn.Module):
         position = torch.arange(hidden.shape[1], device=hidden.device)
         shown = (position < batch.lengths[cells, None]) & (position >= batch.n_masked[cells, None])
         by_expression = self.config.pooling == "expression"
-        if not by_expression:
-            hidden = self.transformer.final_norm(hidden)
+        hidden = self._pooled_states(hidden)
         weights = shown.float()
         if by_expression:
             weights = weights * batch.normalized[batch.value_index[cells, : hidden.shape[1]]]
@@ -166,6 +165,69 @@ class CellTransformer(nn.Module):
             pooled = (pooled * batch.totals[cells, None] - self.center) * self._unit
             pooled = torch.where(total > 0, pooled, 0)
         return pooled
+
+    def token_states(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield the vectors that embeddings are means of, a run of cells of similar length a time.
+
+        These are the last block's hidden states, after the final norm under ``pooling="mean"``.
+
+        Yields
+        ------
+        The cells, and their tokens' vectors, shape ``(n_cells, n_tokens, d_model)``; arbitrary at
+        padding.
+        """
+        for cells, hidden in self._hidden_states(batch):
+            yield cells, self._pooled_states(hidden)
+
+    def pooling_weights(self, batch: TokenBatch) -> torch.Tensor:
+        """Return what tokens are weighted by in their cell's embedding, ``(n_cells, n_tokens)``.
+
+        For a batch without masks: x~, scaled such that it adds up to ``totals``, under
+        ``pooling="expression"``, else one over the number of tokens.
+        """
+        shown = batch.valid.float()
+        if self.config.pooling != "expression":
+            return shown / batch.lengths.clamp(min=1)[:, None]
+        if batch.totals is None:
+            raise ValueError("Pooling by expression needs Tokenizer(totals=True).")
+        values = batch.values()
+        total = values.sum(dim=1, keepdim=True)
+        return values / torch.where(total > 0, total, 1) * batch.totals[:, None]
+
+    def embed_vectors(
+        self, tokens: torch.Tensor, weights: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:
+        """Embed cells whose tokens' vectors and weights are given: a function to differentiate.
+
+        With those of a batch (`embed_tokens`, `pooling_weights`) it is `embed_cells`, save for
+        empty cells.
+
+        Parameters
+        ----------
+        tokens
+            Vectors before the transformer, shape ``(n_cells, n_tokens, d_model)``.
+        weights
+            What tokens count for in the embedding, shape ``(n_cells, n_tokens)``.
+        lengths
+            Number of tokens of each cell, which stand first, shape ``(n_cells,)``; at least 1.
+
+        Returns
+        -------
+        Shape ``(n_cells, d_model)``.
+        """
+        seen = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        hidden = self.transformer.hidden_states(tokens, seen[:, None, None])
+        pooled = torch.einsum("ct,ctd->cd", weights, self._pooled_states(hidden).float())
+        if self.config.pooling == "expression":
+            pooled = (pooled - self.center) * self._unit
+        return pooled
+
+    def _pooled_states(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what embeddings are means of."""
+        if self.config.pooling == "expression":
+            return hidden
+        normed: torch.Tensor = self.transformer.final_norm(hidden)
+        return normed
 
     def _decode(self, hidden: torch.Tensor, max_masked: int) -> torch.Tensor:
         """Decode the tokens of one length bucket that may be masked."""

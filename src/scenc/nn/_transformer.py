@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import cast
+import math
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -8,6 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from scenc.nn._dropout import Dropout, attention
 from scenc.nn._mlp import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class SelfAttention(nn.Module):
@@ -32,13 +36,31 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None) -> torch.Tensor:
         """Mix tokens, shape ``(n_cells, n_tokens, d_model)``; `attn_mask` as in `Transformer`."""
-        n_cells, n_tokens, d_model = x.shape
-        heads = self.project(x).view(n_cells, n_tokens, 3, self.n_heads, -1)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        query, key, value = self._heads(x)
         dropout = self.dropout if self.training else 0.0
         mixed = attention(query, key, value, attn_mask, dropout)
         combined: torch.Tensor = self.combine(mixed.transpose(1, 2).reshape(x.shape))
         return combined
+
+    def weights(self, x: torch.Tensor, attn_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return what each token (row) takes of each other: rows add up to 1.
+
+        Returns
+        -------
+        Shape ``(n_cells, n_heads, n_tokens, n_tokens)``: large, and no part of `forward`.
+        """
+        query, key, _ = self._heads(x)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, -math.inf)
+        weights: torch.Tensor = scores.softmax(dim=-1)
+        return weights
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        """Return queries, keys and values, ``(3, n_cells, n_heads, n_tokens, d_head)``."""
+        n_cells, n_tokens, _ = x.shape
+        heads: torch.Tensor = self.project(x).view(n_cells, n_tokens, 3, self.n_heads, -1)
+        return heads.permute(2, 0, 3, 1, 4)
 
 
 class TransformerBlock(nn.Module):
@@ -91,6 +113,10 @@ class TransformerBlock(nn.Module):
             x = self.attention_norm(x + self.dropout(self.attention(x, attn_mask)))
             x = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
         return x
+
+    def attention_weights(self, x: torch.Tensor, attn_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return what tokens take of each other, as `SelfAttention.weights`."""
+        return self.attention.weights(self.attention_norm(x) if self.pre else x, attn_mask)
 
 
 class Transformer(nn.Module):
@@ -153,6 +179,14 @@ class Transformer(nn.Module):
                 else block(x, attn_mask)
             )
         return x
+
+    def attention_weights(
+        self, x: torch.Tensor, attn_mask: torch.Tensor | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Yield each block's attention, as `SelfAttention.weights`; arguments as `forward`."""
+        for block in self.blocks:
+            yield cast("TransformerBlock", block).attention_weights(x, attn_mask)
+            x = block(x, attn_mask)
 
     def start_at_zero(self) -> None:
         """Zero the output of each sub-layer, so that tokens pass pre-norm blocks unchanged."""
