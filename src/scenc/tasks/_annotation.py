@@ -160,7 +160,7 @@ class LabelClassifier(Printed):
             Shape ``(n_cells, n_dims)``.
         labels
             Type of each cell, shape ``(n_cells,)``. Missing ones, and those called "Unknown" or by
-            a name of `scenc.metrics.MISSING`, are left out.
+            a name of ``scenc.metrics.MISSING``, are left out.
         batches
             Batch of each cell. Where there are several, whole batches are held out, since the query
             will be another batch, too.
