@@ -1,7 +1,6 @@
-"""Run the quick start of the first page, print its time and scores, and draw figures of it.
+"""Run the quick start of the first page, print its time and scores, and draw its figure.
 
-Writes ``_static/landing-light.png`` and ``_static/landing-dark.png``, and ``_static/mapping.png``
-for the page on mapping.
+Writes ``_static/landing-light.png`` and ``_static/landing-dark.png``.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ def main() -> None:
         figure = draw(adata, model, **colors)
         figure.savefig(STATIC / f"landing-{mode}.png", dpi=160, transparent=True)
         plt.close(figure)
-    draw_mapping(adata, model).savefig(STATIC / "mapping.png", dpi=130)
 
 
 def quick_start() -> tuple[AnnData, scenc.Model]:
@@ -103,19 +101,6 @@ def draw(adata: AnnData, model: scenc.Model, ink: str, faint: str) -> Any:
         for ax in axes:
             ax.set_axis_off()
     return figure
-
-
-def draw_mapping(adata: AnnData, model: scenc.Model) -> Any:
-    """Draw a third of the cells, and all B cells, on the map of the others."""
-    is_b = (adata.obs["cell_type"] == "CD19+ B").to_numpy()
-    known = (np.random.default_rng(0).random(adata.n_obs) < 2 / 3) & ~is_b
-    reference, query = adata[known].copy(), adata[~known].copy()
-    for part in (reference, query):
-        del part.obsm
-    model.annotate(query, reference, labels_key="cell_type", progress=False)
-    model.map(query, reference, progress=False)
-    axes = scenc.pl.mapping(reference, query, color="cell_type")
-    return np.ravel(axes)[0].get_figure()
 
 
 if __name__ == "__main__":
