@@ -12,7 +12,8 @@ import pytest
 
 import scenc
 
-MODULES = ("benchmark", "data", "datasets", "genes", "metrics", "model", "nn", "pl", "train")
+MODULES = ("benchmark", "data", "datasets", "genes", "metrics", "model", "nn", "pl", "tasks",
+           "train")  # fmt: skip
 # What only the tests of these names themselves can run.
 NOT_HERE = {
     "scenc.benchmark.Benchmark": "trains for minutes (tests/benchmark)",
@@ -68,7 +69,7 @@ def session(tmp_path_factory, make_tables):
     for name in ("a", "b", "lung", "atlas", "query"):
         adata.write_h5ad(folder / f"{name}.h5ad")
     adata.write_zarr(folder / "gut.zarr")
-    query = adata.copy()
+    query, reference = adata.copy(), adata.copy()
     scenc.Model.setup_anndata(adata, labels_key="cell_type")
     model = scenc.Model(adata)
     model.train(cell_visits=500, enable_progress_bar=False)
@@ -77,8 +78,9 @@ def session(tmp_path_factory, make_tables):
     scenc.data.build_store(inputs, folder / "atlas.zarr", progress=False)
     mdata = MuData({"rna": query.copy()})
     results = scenc.benchmark.Results.from_tables(**make_tables())
-    names = {"scenc": scenc, "adata": adata, "query": query, "mdata": mdata, "model": model,
-             "results": results, "np": np, "pd": pd, "sc": sc, "plt": plt}  # fmt: skip
+    names = {"scenc": scenc, "adata": adata, "query": query, "reference": reference,
+             "mdata": mdata, "model": model, "results": results, "np": np, "pd": pd, "sc": sc,
+             "plt": plt}  # fmt: skip
     return folder, names
 
 
