@@ -45,13 +45,28 @@ for number in range(torch.cuda.device_count()):
 PYTHON
 
 # One process: a GPU is not shared. Warnings of other versions than the project's own are shown.
-step tests 300 python3 -m pytest tests/gpu -v -rfExs --durations=15 -W default \
+step tests 240 python3 -m pytest tests/gpu -v -rfExs --durations=15 -W default \
   -o "addopts=--import-mode=importlib --strict-markers" --junitxml="$OUT/tests.xml"
 
 if grep -q -- '"--device"' benchmarks/bench_speed.py; then
   # shellcheck disable=SC2086  # several words
-  step speed 300 python3 benchmarks/bench_speed.py presets --presets $presets --device "$device"
+  step speed 180 python3 benchmarks/bench_speed.py presets --presets $presets --device "$device"
 else
   echo "speed: left out, benchmarks/bench_speed.py takes no --device" | tee -a "$OUT/steps.txt"
+fi
+
+# The encodings, trained side by side, with the time that is left. Data lie beside the packages:
+#   pack.sh DATA/pbmc_unlabelled_4runs.h5ad DATA/luad*.h5ad DATA/heart*.h5ad DATA/dlpfc*.h5ad \
+#     DATA/baron16*.h5ad DATA/genes/gene_text_minilm_384.npz
+# Models stay where they are; only tables come back, also of a run that was cut off.
+data="${ENCODINGS_DATA:-.gpu/data}"
+if [ -f "$data/gene_text_minilm_384.npz" ]; then
+  work="$(mktemp -d)"
+  step encodings 540 python3 -c "from scenc.cli import main; main()" benchmark benchmarks/gpu_encodings.yaml \
+    --data-dir "$data" --out "$work" --workers 8 --threads 2
+  mkdir -p "$OUT/encodings"
+  find "$work" -maxdepth 1 -type f -exec cp {} "$OUT/encodings/" \;
+else
+  echo "encodings: left out, $data has no data for them" | tee -a "$OUT/steps.txt"
 fi
 exit "$failed"

@@ -91,12 +91,17 @@ def _embed(job: Job, store: JobStore, folder: Path) -> dict[str, Any]:
 def _embed_with_model(
     job: Job, store: JobStore, adata: AnnData
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    import torch
+
     from scenc.model import Model
 
     path = store.folder(job.needs[0]) / MODEL
     if not path.exists():
         raise RuntimeError("there is no model: training diverged before any validation")
     model = Model.load(path)
+    if torch.cuda.is_available():
+        # Where it was trained, too. A CPU embeds the same, up to rounding, and far more slowly.
+        model.module.to("cuda")
     if (shuffle := _SHUFFLES.get(job.spec.get("shuffled", ""))) is not None:
         adata.X = shuffle(adata.X, job.seed)
     embedding = model.get_latent_representation(adata, key_added=None)
