@@ -98,6 +98,10 @@ def test_budgets_and_seeds_are_given_in_a_row(run, config, tmp_path):
     ):
         assert name in said
     assert "16 jobs, 0 of them done" in said
+    code, said, _ = run(config, "--out", out, "--dry-run", "--all", "--negative-controls")
+    assert code == 0
+    assert "10 jobs, 0 of them done" in said
+    assert "embed/learned + soft/mine/genes shuffled/0" in said
     code, said, _ = run(config, "--out", out, "--budgets", "80", "--budgets=200")
     assert code == 0
     assert "learned + soft" in said

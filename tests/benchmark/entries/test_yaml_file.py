@@ -26,6 +26,7 @@ encodings:
 baselines: [PCA, scVI: {max_epochs: 2}]
 seeds: [3, 4]
 budgets: [500, 2000]
+negative_controls: [labels]
 metrics: [ari]
 threads: 2
 """
@@ -52,6 +53,7 @@ def test_a_file_says_what_the_arguments_say(write, tmp_path):
     assert (liver.data, liver.min_cells) == (tmp_path / "liver.h5ad", 20)
     assert (benchmark.seeds, benchmark.threads, benchmark.title) == ((3, 4), 2, "Try")
     assert benchmark.budgets == (500, 2000)
+    assert benchmark.negative_controls == ("labels",)
     assert benchmark.entries[0].encoding.settings(0)["training"]["lr"] == 1e-3
     assert len(benchmark.missing_files) == 3
 
