@@ -160,7 +160,7 @@ class LabelClassifier(Printed):
             Shape ``(n_cells, n_dims)``.
         labels
             Type of each cell, shape ``(n_cells,)``. Missing ones, and those called "Unknown" or by
-            a name of `scenc.metrics.MISSING`, are left out.
+            a name of ``scenc.metrics.MISSING``, are left out.
         batches
             Batch of each cell. Where there are several, whole batches are held out, since the query
             will be another batch, too.
@@ -310,7 +310,7 @@ class LabelClassifier(Printed):
         Parameters
         ----------
         path
-            The folder, such as ``"pbmc_model/classifiers/cell_type"``, where `scenc annotate`
+            The folder, such as ``"pbmc_model/classifiers/cell_type"``, where ``scenc annotate``
             looks for it. It appears whole or not at all.
         overwrite
             Whether a classifier that is there may be replaced.
