@@ -119,8 +119,9 @@ def _labels(data: AnnData | MuData, key: str | None, whose: str) -> pd.Series[An
         there = list_some(column_names(data.obs), 10) or "none"
         raise KeyError(f"{whose}.obs has no column {key!r} (there: {there}).")
     values = data.obs[key]
-    names: pd.Series[Any] = values.astype(object).where(values.notna(), None)
-    return names.map(str, na_action="ignore")
+    known = values.astype(object).where(values.notna(), None)
+    names: pd.Series[Any] = known.map(str, na_action="ignore")
+    return names
 
 
 def _palette(

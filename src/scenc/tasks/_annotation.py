@@ -310,7 +310,7 @@ class LabelClassifier(Printed):
         Parameters
         ----------
         path
-            The folder, such as ``"pbmc_model/classifiers/cell_type"``, where `scenc annotate`
+            The folder, such as ``"pbmc_model/classifiers/cell_type"``, where ``scenc annotate``
             looks for it. It appears whole or not at all.
         overwrite
             Whether a classifier that is there may be replaced.
