@@ -17,9 +17,12 @@ MODULES = ("benchmark", "data", "datasets", "genes", "metrics", "model", "nn", "
 # What only the tests of these names themselves can run.
 NOT_HERE = {
     "scenc.benchmark.Benchmark": "trains for minutes (tests/benchmark)",
+    "scenc.benchmark.Results.at_budget": "needs results with budgets (tests/results)",
     "scenc.benchmark.write_report": "needs a benchmark's folder (tests/benchmark/report)",
     "scenc.datasets.download": "needs the network",
     "scenc.datasets.tabula_sapiens": "needs the network",
+    "scenc.model.Model.from_pretrained": "needs the network (tests/model/test_sharing.py)",
+    "scenc.model.Model.push_to_hub": "needs the network (tests/model/test_sharing.py)",
 }
 # Begin without what earlier examples, or the session, have written.
 WRITE_ANEW = ("scenc.data.build_store", "scenc.model.Model.save")
