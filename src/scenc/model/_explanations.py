@@ -242,7 +242,7 @@ class ExplanationsMixin(BaseModelClass):
 
         Examples
         --------
-        >>> model.delete_genes(["CD79A", "MS4A1", "ACTB"])
+        >>> model.delete_genes(["CD79A", "MS4A1", "LYZ"])
         """
         names = [genes] if isinstance(genes, str) else list(genes)
         if not names:
