@@ -23,6 +23,7 @@ NOT_HERE = {
     "scenc.datasets.tabula_sapiens": "needs the network",
     "scenc.model.Model.from_pretrained": "needs the network (tests/model/test_sharing.py)",
     "scenc.model.Model.push_to_hub": "needs the network (tests/model/test_sharing.py)",
+    "scenc.train.Budget": "trains for minutes (tests/train/test_checkpoints.py)",
 }
 # Begin without what earlier examples, or the session, have written.
 WRITE_ANEW = ("scenc.data.build_store", "scenc.model.Model.save")
