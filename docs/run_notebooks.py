@@ -77,7 +77,8 @@ def run(path: Path, write: bool, timeout: int, quick: bool = False) -> str | Non
         outputs = [(cell, output) for cell in notebook.cells for output in cell.get("outputs", ())]
         for cell, output in outputs:
             text = _text(output)
-            if output.get("name") == "stderr":
+            # What a training says of its embedding, from two minutes on, is for the reader.
+            if output.get("name") == "stderr" and "model.check() tells more" not in text:
                 return f"writes to stderr in\n{cell.source}\n{text}"
             if folder in text or str(ROOT) in text:
                 return f"shows a path of this machine in\n{cell.source}\n{text}"
