@@ -42,3 +42,11 @@ def test_unknown_names_are_refused_with_the_nearest():
         TrainConfig.from_dict({"learning_rte": 1})
     with pytest.raises(TypeError, match=r"'batchsize'.*Did you mean 'batch_size'"):
         TrainConfig.from_dict({"batchsize": 1})
+
+
+def test_later_settings_are_left_out_at_their_default():
+    assert "decoder_steps" not in TrainConfig().to_dict()
+    changed = TrainConfig(decoder_steps=3)
+    assert changed.to_dict()["decoder_steps"] == 3
+    for config in (TrainConfig(), changed):
+        assert TrainConfig.from_dict(config.to_dict()) == config

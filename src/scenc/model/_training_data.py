@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -215,13 +215,13 @@ def training_identity(
 
     Files are known by their names without folders, so that all may be moved together.
     """
-    settings = {**model.to_dict(), **asdict(config)}
+    settings = {**model.to_dict(), **config.to_dict()}
     # The weights do not depend on it.
     del settings["checkpoint_blocks"]
     if model.objective != "generative":
         # Checkpoints of the other objectives may be older than these.
         for name in _OF_GENERATIVE:
-            del settings[name]
+            settings.pop(name, None)
     return {
         **settings,
         "genes": hashlib.sha256("\n".join(vocabulary).encode()).hexdigest(),

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
 from scenc._arguments import choose, refuse_unknown
 
 _MOST_EPOCHS = 200
+# Settings that later versions have added, and that change no embedding: see `TrainConfig.to_dict`.
+_LATER = ("decoder_steps",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,19 @@ class TrainConfig:
     def wants_neighbors(self) -> bool:
         """Whether pairs of views need each cell's neighbours or anchor."""
         return self.anchor_weight > 0 or self.same_cell < 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, of which `from_dict` builds the same.
+
+        Later settings stand there only if they are not the default: what is known by its settings
+        (stored results, checkpoints) is still known.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _LATER or value != defaults[name]
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from scenc._arguments import applicable, choose, refuse_unknown
@@ -125,7 +125,7 @@ class Encoding:
         )
         return {
             "model": model.to_dict(),
-            "training": {**asdict(config), **trainer},
+            "training": {**config.to_dict(), **trainer},
             "preset": self.preset,
         }
 
