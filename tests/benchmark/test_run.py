@@ -351,9 +351,25 @@ def test_sets_of_other_genes_are_refused_before_any_job(
     assert set(own.jobs()["task"]) == {"train", "embed", "score"}
 
 
-def test_failed_jobs_are_tried_again(make_benchmark, log, monkeypatch):
+def test_an_encoding_that_hides_no_genes_has_all_scores_but_their_error(
+    make_benchmark, tiny_encoding, run
+):
+    model = {"n_top_genes": 30, "decoder_hidden": 8}
+    encoding = tiny_encoding(model=model, objective="generative")
+    results = run(make_benchmark(encodings=[encoding], baselines=["untrained"]))
+    for name in results.scores["encoding"].unique():
+        assert np.isfinite(value(results, encoding=name, dataset="a", metric="macro_f1")[0])
+    error, reason = value(
+        results, encoding="learned + soft", dataset="a", metric="reconstruction_mse"
+    )
+    assert np.isnan(error)
+    assert reason == "no masked genes were trained"
+
+
+def test_failed_jobs_are_tried_again(make_benchmark, log, monkeypatch, caplog):
     monkeypatch.setattr(Sums, "embed", lambda self, adata: 1 / 0)
     first = make_benchmark(encodings=[Kept(log)]).run(progress=False)
+    assert "2 of 3 jobs failed, the first: embed/sums/a/0: ZeroDivisionError" in caplog.text
     assert first.jobs["status"].tolist() == ["done", "failed", "failed"]
     monkeypatch.undo()
     second = make_benchmark(encodings=[Kept(log)]).run(progress=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from functools import cached_property
 from os import PathLike
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from scenc.benchmark.jobs._scheduler import Executor
     from scenc.genes import ProteinEmbeddings
     from scenc.results import Results
+
+logger = logging.getLogger(__name__)
 
 _WORK, _RUN = "work", "run.json"
 # Seconds from one writing of the tables to the next, and how many times what it takes at least.
@@ -251,6 +254,16 @@ class Benchmark:
             finally:
                 results = self.results()
                 results.write(self.out)
+        failed = results.jobs[results.jobs["status"] == "failed"]
+        if len(failed):
+            logger.warning(
+                "%d of %d jobs failed, the first: %s: %s (Results.jobs has all; run again to try "
+                "again.)",
+                len(failed),
+                len(results.jobs),
+                failed["job"].iloc[0],
+                failed["reason"].iloc[0],
+            )
         return results
 
     def jobs(self) -> pd.DataFrame:

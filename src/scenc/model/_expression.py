@@ -531,9 +531,16 @@ class ExpressionMixin(BaseModelClass):
                 "objective='generative'."
             )
 
-    def _require_masked_term(self) -> None:
+    @property
+    def predicts_masked_genes(self) -> bool:
+        """Whether the objective, as it was trained, has a term of masked genes."""
         config = self.train_config
-        if self.config.objective == "generative" and (config is None or not config.masked_weight):
+        if self.config.objective != "generative":
+            return True
+        return config is not None and config.masked_weight > 0
+
+    def _require_masked_term(self) -> None:
+        if not self.predicts_masked_genes:
             raise RuntimeError(
                 "The model was not trained to predict masked genes: get_elbo() tells how well "
                 "counts are explained. (model.train(masked_weight=1) trains both.)"

@@ -96,9 +96,9 @@ def _draw_type(pair: NDArray[np.object_], found: Attributions, name: str, n: int
     _bars(right, tested.reindex(shown.index), colors, "Wilcoxon z")
     left.set_yticks(np.arange(len(shown)), [readable(gene, 14) for gene in shown.index])
     right.set_yticks([])
-    left.set_title(readable(name, 24), loc="left", fontsize="medium", color=INK)
+    left.set_title(readable(name, 36), loc="left", fontsize="medium", color=INK, pad=16)
     cells = f"{found.n_cells[name]:,} cells, error {found.completeness_error[name]:.1%}"
-    right.set_title(cells, loc="right", fontsize="x-small", color=MUTED)
+    left.text(0, 1.02, cells, transform=left.transAxes, fontsize="x-small", color=MUTED)
 
 
 def _bars(ax: Axes, values: pd.Series[float], colors: NDArray[np.str_], label: str) -> None:

@@ -118,6 +118,8 @@ def _scores(job: Job, entry: Entry, states: Mapping[str, State]) -> list[dict[st
         reasons["reconstruction_mse"] = _no_reconstruction(entry)
     else:
         values["reconstruction_mse"] = embedded.get("reconstruction_mse")
+        if "reconstruction_mse" in embedded:
+            reasons["reconstruction_mse"] = "no masked genes were trained"
     rows = []
     for metric in METRICS:
         value = values.get(metric)

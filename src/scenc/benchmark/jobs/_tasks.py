@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from scenc.benchmark.jobs._jobs import Job
     from scenc.benchmark.jobs._store import JobStore
+    from scenc.model import Model
 
 EMBEDDING = "embedding.npy"
 _SHUFFLES = {"genes": shuffle_genes, "expression": shuffle_expression}
@@ -105,12 +106,18 @@ def _embed_with_model(
     if (shuffle := _SHUFFLES.get(job.spec.get("shuffled", ""))) is not None:
         adata.X = shuffle(adata.X, job.seed)
     embedding = model.get_latent_representation(adata, key_added=None)
-    errors = model.get_reconstruction_error(adata, seed=job.seed)
     match = model.gene_coverage(adata)
     genes = {"n_matched": match.n_matched, "n_query": len(match.query)}
+    return embedding, {"reconstruction_mse": _masked_error(model, adata, job.seed), "genes": genes}
+
+
+def _masked_error(model: Model, adata: AnnData, seed: int) -> float | None:
+    """Return the mean masked error over cells; None where no masked genes were trained."""
+    if not model.predicts_masked_genes:
+        return None
+    errors = model.get_reconstruction_error(adata, seed=seed)
     known = errors[np.isfinite(errors)]  # a cell without counts has none
-    error = float(known.mean()) if len(known) else None
-    return embedding, {"reconstruction_mse": error, "genes": genes}
+    return float(known.mean()) if len(known) else None
 
 
 def _score(job: Job, store: JobStore) -> dict[str, Any]:
