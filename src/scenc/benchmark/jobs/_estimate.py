@@ -200,7 +200,8 @@ def _training_seconds(
     n_validation = n * training["validation_size"]
     n_train = n - n_validation - n * training["test_size"]
     if job.budget is None:
-        config = {field.name: training[field.name] for field in fields(TrainConfig)}
+        names = [field.name for field in fields(TrainConfig) if field.name in training]
+        config = {name: training[name] for name in names}
         visits = TrainConfig(**config).epochs(math.ceil(n_train)) * n_train
     else:
         visits = job.budget - max((b for b in plan.budgets if b < job.budget), default=0)
