@@ -132,7 +132,7 @@ def test_keys_are_registered(adata, capsys):
     assert model.summary_stats.n_labels == 3
     assert model.vocabulary.tolist() == adata.var_names.tolist()
     # scvi-tools prints in place of returning a text.
-    assert f"{model!r}{capsys.readouterr().out}".count("d_model=8") == 1
+    assert f"{model!r}{capsys.readouterr().out}".count("8 wide") == 1
 
 
 def test_counts_and_names_may_be_elsewhere(adata, make_model, train):
