@@ -19,17 +19,8 @@ QUIET = {"progress": False}
 
 
 @pytest.fixture(scope="module")
-def model(make_adata, make_model, train):
-    """The default objective, with batches and types; not to be trained on or changed."""
-    settings = {
-        "objective": "generative",
-        "context": None,
-        "pooling": "expression",
-        "residual_init": "zero",
-        "gene_init": "spectral",
-    }
-    setup = {"batch_key": "batch", "labels_key": "cell_type"}
-    return train(make_model(make_adata(), setup, **settings), max_epochs=2)
+def model(generative_model):
+    return generative_model
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +84,38 @@ def test_a_given_classifier_explains_what_it_predicts(model):
     assert one.wilcoxon.isna().all(axis=None)
     expressed = query.X[4].toarray()[0] > 0
     assert (one.table.to_numpy()[~expressed] == 0).all()
+
+
+def test_the_classifier_that_annotates_is_explained(model):
+    classifier = model.fit_classifier(labels_key="cell_type", **QUIET)
+    table = pd.DataFrame(classifier.directions.weights, classifier.classes)
+    options = {"labels_key": "cell_type", "max_cells": 5, **QUIET}
+    found = model.attributions(classifier=classifier, **options)
+    expected = model.attributions(classifier=table, **options)
+    pd.testing.assert_frame_equal(found.table, expected.table, rtol=1e-4, atol=1e-5)
+    neighbors = model.fit_classifier(labels_key="cell_type", method="knn", **QUIET)
+    with pytest.raises(TypeError, match="method='logreg'"):
+        model.attributions(classifier=neighbors, **QUIET)
+
+
+def test_a_token_of_the_depth_is_kept_along_the_path(make_adata, make_model, train):
+    model = train(make_model(make_adata(), depth_token=True, context=None), max_epochs=1)
+    embedding = model.get_latent_representation(key_added=None)
+    direction = np.random.default_rng(0).normal(size=(2, embedding.shape[1]))
+    table = pd.DataFrame(direction, ["a", "b"])
+    found = model.attributions(model.adata[:1].copy(), classifier=table, baseline="zero", **QUIET)
+    assert found.completeness_error.max() < 0.02
+    name = found.table.columns[0]
+    # Without its expression a cell is a score that only the network itself knows.
+    network, counts = model.module, model.adata.X[:1]
+    batch = Tokenizer()(sp.csr_matrix(counts), np.array([0]), np.arange(60))
+    genes = network.gene_encoder(batch.genes)
+    zero = network.expression_encoder(torch.zeros(1))
+    depth = network.depth_token(torch.tensor([float(counts.sum())]))
+    with torch.no_grad():
+        states = network.transformer(torch.cat([genes + zero, depth[None]], dim=1))[0, :-1]
+    change = (embedding[0] - states.mean(dim=0).numpy()) @ table.loc[name]
+    assert found.table[name].sum() == pytest.approx(change, rel=0.02, abs=0.02)
 
 
 def test_masked_models_are_explained_from_the_mask(trained):

@@ -13,17 +13,8 @@ from scenc.model import Model
 
 
 @pytest.fixture(scope="module")
-def generative(make_adata, make_model, train):
-    """The default objective, with batches; not to be trained on or changed."""
-    settings = {
-        "objective": "generative",
-        "context": None,
-        "pooling": "expression",
-        "residual_init": "zero",
-        "gene_init": "spectral",
-    }
-    setup = {"batch_key": "batch", "labels_key": "cell_type"}
-    return train(make_model(make_adata(), setup, **settings), max_epochs=1)
+def generative(generative_model):
+    return generative_model
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,21 @@ def test_genes_attend_to_it_and_it_is_not_in_their_mean(make_batch, counts):
         torch.testing.assert_close(embedded[cell], encoded.mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_attention_is_over_it_too(make_batch, counts):
+    network = build(n_layers=1)
+    batch = make_batch(counts)
+    (weights,) = network.attention_weights(batch)
+    assert weights.shape[2:] == (batch.n_tokens + 1, batch.n_tokens + 1)
+    block, length = network.transformer.blocks[0], int(batch.lengths[3])
+    depth = network.depth_token(batch.library_sizes[3:4])
+    alone = torch.cat([network.embed_tokens(batch)[3, :length], depth])[None]
+    expected = block.attention_weights(alone, None)[0]
+    genes = weights[3, :, :length]
+    torch.testing.assert_close(genes[:, :, :length], expected[:, :length, :length])
+    torch.testing.assert_close(genes[:, :, -1], expected[:, :length, -1])
+
+
 @pytest.mark.parametrize("expression_encoder", ["raw", "hard", "log", "soft"])
 @torch.no_grad()
 def test_every_encoding_knows_the_depth(make_batch, counts, expression_encoder):

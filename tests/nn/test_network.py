@@ -308,15 +308,18 @@ def test_checkpointed_blocks_give_the_same_gradients(make_batch, norm):
     assert len(calls) == 4
 
 
+@pytest.mark.parametrize("depth_token", [False, True])
 @pytest.mark.parametrize("pooling", ["mean", "expression"])
 @torch.no_grad()
-def test_embeddings_from_vectors_and_weights(make_batch, pooling):
-    network = build(pooling=pooling)
+def test_embeddings_from_vectors_and_weights(make_batch, pooling, depth_token):
+    network = build(pooling=pooling, depth_token=depth_token)
     if pooling == "expression":
         torch.nn.init.normal_(network.center)
     batch = make_batch(context=8, totals=pooling == "expression")
     weights = network.pooling_weights(batch)
-    found = network.embed_vectors(network.embed_tokens(batch), weights, batch.lengths)
+    found = network.embed_vectors(
+        network.embed_tokens(batch), weights, batch.lengths, network.depth_tokens(batch)
+    )
     torch.testing.assert_close(found, network.embed_cells(batch))
     total = batch.totals if pooling == "expression" else torch.ones(batch.n_cells)
     torch.testing.assert_close(weights.sum(dim=1), total)

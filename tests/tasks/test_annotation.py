@@ -155,7 +155,7 @@ def test_cells_without_a_label_are_left_out(reference):
     same = LabelClassifier.fit(cells[4:], names[4:], **QUIET)
     assert classifier.n_unlabelled == 4
     assert classifier.temperature == same.temperature
-    np.testing.assert_array_equal(classifier.weights["coef"], same.weights["coef"])
+    np.testing.assert_array_equal(classifier.directions.weights, same.directions.weights)
 
 
 def test_batches_with_types_of_their_own(reference):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scenc.data import CellModule, CountRows
+    from scenc.data.counts import Csr
     from scenc.genes import GeneMatch
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,21 @@ class AlignedCounts:
     def n_cells(self) -> int:
         """Number of cells."""
         return self.rows.shape[0]
+
+    def select(self, rows: NDArray[np.int64]) -> AlignedCounts:
+        """Read some of the cells into memory."""
+        matrix, positions = self.rows.select(rows)
+        return replace(
+            self,
+            rows=open_rows(matrix[positions]),
+            n_genes=self.n_genes[rows],
+            names=self.names[rows],
+        )
+
+    def with_counts(self, counts: Csr) -> AlignedCounts:
+        """Take other counts of the same cells and genes, without zeros among the stored values."""
+        n_genes = np.diff(counts.indptr).astype(np.int64)
+        return replace(self, rows=open_rows(counts), n_genes=n_genes)
 
     def with_genes(self, kept: NDArray[np.bool_], others: int) -> AlignedCounts:
         """Line the counts up with some of the vocabulary's genes.

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 from tqdm.auto import tqdm
 
 from scenc import __version__
 from scenc._printing import list_some
-from scenc.io import column_names, group_names
+from scenc.io import column_names, group_names, weights_digest
 from scenc.model._aligned_counts import require_data, rna_of
 from scenc.model._inference import apply_to_cells
 from scenc.model._initial import make_tokenizer
+from scenc.model._provenance import UNS_KEY
 from scenc.tasks import (
     UNKNOWN_LABEL,
     LabelClassifier,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from anndata import AnnData
     from numpy.typing import NDArray
 
     from scenc.nn import CellTransformer, ModelConfig
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # Cells that are embedded between two moves of the progress bar.
 _CELLS_AT_ONCE = 2048
 _UMAP, _JOINT = "X_umap", "X_umap_joint"
+_KINDS = (AnnData, MuData)
 
 
 class AnnotationMixin(BaseModelClass):
@@ -437,12 +438,8 @@ class AnnotationMixin(BaseModelClass):
         return np.concatenate(parts)
 
     def _fingerprint(self) -> str:
-        """Return what tells this model's weights from others."""
-        digest = hashlib.sha256()
-        for name, values in sorted(self.module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(values.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Return what tells this model's weights from others, as ``weights_sha256`` in uns does."""
+        return weights_digest(self.module.state_dict())
 
     def _own_classifier(
         self, classifier: LabelClassifier | str | os.PathLike[str]
@@ -455,15 +452,6 @@ class AnnotationMixin(BaseModelClass):
                 "before it was trained further: fit it again (model.fit_classifier)."
             )
         return classifier
-
-
-def _kinds() -> tuple[type[AnnData] | type[MuData], ...]:
-    from anndata import AnnData
-
-    return AnnData, MuData
-
-
-_KINDS = _kinds()
 
 
 def _refuse_beside_classifier(given: dict[str, Any]) -> None:
@@ -481,7 +469,7 @@ def _refuse_view(data: AnnData | MuData, whose: str) -> None:
 
 def _notes(data: AnnData | MuData) -> dict[str, Any]:
     """Return ``uns["scenc"]``, made if it is not there."""
-    notes = data.uns.setdefault("scenc", {})
+    notes = data.uns.setdefault(UNS_KEY, {})
     if not hasattr(notes, "setdefault"):
         raise ValueError(
             "uns['scenc'] is taken by something else: rename it (adata.uns['other'] = "
@@ -501,7 +489,7 @@ def _refuse_overwriting(
     whose: str = "query",
 ) -> None:
     """Refuse to replace what the user has, and not an earlier call."""
-    noted = data.uns.get("scenc", {})
+    noted = data.uns.get(UNS_KEY, {})
     noted = noted.get(verb, {}) if hasattr(noted, "get") else {}
     noted = noted if verb == "map" else noted.get(key, {})
     ours = {str(name) for name in noted.get("written", ())}
@@ -513,7 +501,7 @@ def _refuse_overwriting(
             f"The {whose} has {' and '.join(taken)} already, which {verb} did not write: {remedy}."
         )
     # Before work is lost.
-    if "scenc" in data.uns:
+    if UNS_KEY in data.uns:
         _notes(data)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ import scipy.sparse as sp
 from scvi.model.base import BaseModelClass
 
 from scenc._distributed import is_first
-from scenc.data import open_rows, thin
+from scenc.data import thin
 from scenc.io import read_groups
 from scenc.model._components import leading_components, normalise, sample
 from scenc.model._inference import apply_to_cells
@@ -173,7 +172,7 @@ class CheckMixin(BaseModelClass):
         filled = np.flatnonzero(cells.n_genes > 0)
         codes = np.zeros(cells.n_cells, np.int64) if batch is None else batch.codes.astype(np.int64)
         rows = sample_batches(filled, codes, n_cells, seed)
-        few = _picked(cells, rows)
+        few = cells.select(rows)
         target_sum = self.config.target_sum
         values = sample(cells, len(self.vocabulary), target_sum, self.config.seed)
         components = leading_components(values, _N_COMPONENTS, self.config.seed)
@@ -214,27 +213,13 @@ class CheckMixin(BaseModelClass):
         return read_groups(obs, key or registered, "adata.obs")
 
 
-def _picked(cells: AlignedCounts, rows: NDArray[np.int64]) -> AlignedCounts:
-    """Return some of the cells."""
-    matrix, positions = cells.rows.select(rows)
-    return _with_counts(cells, sp.csr_matrix(matrix)[positions], cells.names[rows])
-
-
 def _halves(cells: AlignedCounts, seed: int) -> tuple[AlignedCounts, AlignedCounts]:
     """Share each cell's counts out to two cells at random."""
     rows = np.arange(cells.n_cells)
     counts = sp.csr_matrix(cells.rows.select(rows)[0], copy=True)
     counts.data = np.rint(counts.data)
     seen = sp.csr_matrix(thin(counts, np.full(len(rows), 0.5), seed, rows))
-    return (
-        _with_counts(cells, seen, cells.names),
-        _with_counts(cells, sp.csr_matrix(counts - seen), cells.names),
-    )
-
-
-def _with_counts(
-    cells: AlignedCounts, counts: sp.csr_matrix, names: pd.Index[Any]
-) -> AlignedCounts:
-    counts.eliminate_zeros()
-    n_genes = np.diff(counts.indptr).astype(np.int64)
-    return replace(cells, rows=open_rows(counts), n_genes=n_genes, names=names)
+    halves = seen, sp.csr_matrix(counts - seen)
+    for half in halves:
+        half.eliminate_zeros()
+    return cells.with_counts(halves[0]), cells.with_counts(halves[1])

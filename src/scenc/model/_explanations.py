@@ -17,12 +17,12 @@ from tqdm.auto import tqdm
 
 from scenc._arguments import choose
 from scenc._threads import kept_threads
-from scenc.data import open_rows
 from scenc.model._gene_space import column_of, draw_cells, normalised_expression
 from scenc.model._inference import apply_to_cells, inference_precision, token_batches
 from scenc.model._initial import make_tokenizer
 from scenc.tasks import (
     Attributions,
+    LabelClassifier,
     attribute_tokens,
     fit_directions,
     gene_levels,
@@ -97,8 +97,9 @@ class ExplanationsMixin(BaseModelClass):
             the classifier predicts.
         classifier
             A fitted linear classifier of scikit-learn on this model's embedding, alone or after a
-            `StandardScaler` in a pipeline, or a DataFrame of directions (types x dimensions).
-            ``None``: a logistic regression is fitted to the labels.
+            `StandardScaler` in a pipeline; what `fit_classifier` returned, by logistic regression;
+            or a DataFrame of directions (types x dimensions). ``None``: a logistic regression is
+            fitted to the labels.
         max_cells
             Cells of each type to explain, drawn if there are more.
         n_steps
@@ -145,12 +146,14 @@ class ExplanationsMixin(BaseModelClass):
         >>> scenc.pl.attributions(found)
         """
         require_captum()
+        if isinstance(classifier, LabelClassifier):
+            classifier = _directions_of(self._own_classifier(classifier))
         choose(baseline, ("auto", "zero", "mask"), "baseline")
         cells, rows = self._query(adata, None)
         names = self._labels(adata, labels_key, needed=classifier is None)
         rows = _with_counts(cells, rows if names is None else rows[names[rows].codes >= 0])
         rows = _draw(rows, _MOST_LABELLED, seed)
-        cells = _in_memory(cells, rows)
+        cells = cells.select(rows)
         values = self._values(cells)
         embedding = self._embed_all_genes(cells, np.arange(len(rows)), precision=precision)
         labels = None if names is None else np.asarray(names[rows], dtype=object)
@@ -161,7 +164,7 @@ class ExplanationsMixin(BaseModelClass):
             directions = read_directions(classifier, self.config.d_model)
         predicted = directions.predict(embedding)
         of = predicted if labels is None else _numbers(labels, directions)
-        by_mask = self._predicts_masked() if baseline == "auto" else baseline == "mask"
+        by_mask = self.predicts_masked_genes if baseline == "auto" else baseline == "mask"
         found = self._attribute(
             cells,
             of,
@@ -199,11 +202,11 @@ class ExplanationsMixin(BaseModelClass):
         """Delete genes from cells and measure how far the embedding moves, beyond like genes.
 
         A gene's count is set to 0 in the cells that express it, one gene at a time, and these
-        cells are embedded anew: with all their genes, whatever the context, so that nothing else
-        changes. How far the embedding moves depends on how much a gene is expressed, so that each
-        gene is compared with others that as many cells express as strongly: its sensitivity is
-        what it moves the embedding beyond these. It is a property of the model, no effect of a
-        knock-out on a cell.
+        cells are embedded anew, with all their genes, whatever the context. Nothing else changes
+        but the library size, which falls by that count. How far the embedding moves depends on how
+        much a gene is expressed, so that each gene is compared with others that as many cells
+        express as strongly: its sensitivity is what it moves the embedding beyond these. It is a
+        property of the model, no effect of a knock-out on a cell.
 
         Parameters
         ----------
@@ -251,7 +254,7 @@ class ExplanationsMixin(BaseModelClass):
             raise ValueError(f"n_matched must be at least 1, got {n_matched}.")
         positions = self._positions(names)
         cells, rows = self._query(adata, indices)
-        cells = _in_memory(cells, _draw(_with_counts(cells, rows), max_cells, seed))
+        cells = cells.select(_draw(_with_counts(cells, rows), max_cells, seed))
         values = self._values(cells)
         levels = gene_levels(values)
         expressed = np.unique(positions[levels.n_cells[positions] > 0])
@@ -313,7 +316,7 @@ class ExplanationsMixin(BaseModelClass):
         """
         named = None if isinstance(genes, int) else self._positions(list(genes))
         cells, rows = self._query(adata, indices)
-        cells = _in_memory(cells, _draw(_with_counts(cells, rows), max_cells, seed))
+        cells = cells.select(_draw(_with_counts(cells, rows), max_cells, seed))
         values = self._values(cells)
         if named is None:
             n_cells = gene_levels(values).n_cells
@@ -349,12 +352,6 @@ class ExplanationsMixin(BaseModelClass):
                 )
             return None
         return column_of(data, str(key), self._setup_args)
-
-    def _predicts_masked(self) -> bool:
-        """Return whether the mask vector was trained."""
-        if self.config.objective == "generative":
-            return self.train_config is not None and self.train_config.masked_weight > 0
-        return True
 
     def _all_genes(self) -> Any:
         """Return a tokenizer that keeps all genes: a draw would change where a gene is deleted."""
@@ -495,11 +492,9 @@ class AttentionSums:
     def add(self, batch: TokenBatch) -> None:
         """Add cells."""
         n = len(self.total)
-        mask = batch.valid[:, None, None]
-        layers = self._network.transformer.attention_weights(
-            self._network.embed_tokens(batch), mask
-        )
-        parts = [weights.float().mean(dim=1) for weights in layers]
+        width = batch.n_tokens
+        layers = self._network.attention_weights(batch)
+        parts = [weights[:, :, :width, :width].float().mean(dim=1) for weights in layers]
         attention = torch.stack(parts).mean(dim=0)
         # Which token is each chosen gene's; the last column takes all other tokens.
         place = torch.where(batch.valid, self._place[batch.genes.long()], n)
@@ -521,29 +516,16 @@ class AttentionSums:
         return means
 
 
-def _in_memory(cells: AlignedCounts, rows: NDArray[np.int64]) -> AlignedCounts:
-    """Return some of the cells, read once."""
-    matrix, positions = cells.rows.select(rows)
-    return replace(
-        cells,
-        rows=open_rows(matrix[positions]),
-        n_genes=cells.n_genes[rows],
-        names=cells.names[rows],
-    )
-
-
 def _without(
     cells: AlignedCounts, rows: NDArray[np.int64], genes: NDArray[np.int64]
 ) -> AlignedCounts:
     """Return cells in each of which one gene has no counts, `genes` being these genes."""
-    matrix, positions = cells.rows.select(rows)
-    changed = matrix[positions]
+    some = cells.select(rows)
+    changed, _ = some.rows.select(np.arange(len(rows)))
     of_row = np.repeat(genes, np.diff(changed.indptr))
-    changed.data[cells.gene_map[changed.indices] == of_row] = 0
+    changed.data[some.gene_map[changed.indices] == of_row] = 0
     changed.eliminate_zeros()
-    return replace(
-        cells, rows=open_rows(changed), n_genes=np.diff(changed.indptr), names=cells.names[rows]
-    )
+    return some.with_counts(changed)
 
 
 def _with_counts(cells: AlignedCounts, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -562,6 +544,14 @@ def _with_counts(cells: AlignedCounts, rows: NDArray[np.int64]) -> NDArray[np.in
             " (and a label)."
         )
     return rows[sums > 0]
+
+
+def _directions_of(classifier: LabelClassifier) -> Directions:
+    if classifier.directions is None:
+        raise TypeError(
+            "A classifier by nearest neighbours has no directions: fit one with method='logreg'."
+        )
+    return classifier.directions
 
 
 def _numbers(labels: NDArray[np.object_], directions: Directions) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@ their mean is formed. Each read-out has as many dimensions as a token.
     deviation             the same mean after each gene's mean token over the training cells is
                           subtracted, so that which genes a cell has counts less
     attention             the same mean with trained weights (`AttentionReadOut`)
+
+They are of networks whose embedding is such a mean (``pooling="mean"``).
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from scenc._torch_settings import without_cudnn_attention
-from scenc.data import OrderedRequests, ShuffledRequests, TokenDataset
-from scenc.model._inference import apply_to_cells
+from scenc.data import ShuffledRequests, TokenDataset
+from scenc.model._gene_space import TokenSums
+from scenc.model._inference import apply_to_cells, token_batches
 from scenc.model._initial import make_tokenizer
 from scenc.nn._mlp import mlp
 
@@ -139,23 +142,12 @@ def mean_tokens(
     A gene that none of the cells has gets the mean over all tokens.
     """
     network.eval()
-    n_genes, d_model = network.gene_encoder.table().shape
-    device = network.device
-    sums = torch.zeros(n_genes, d_model, dtype=torch.float64, device=device)
-    counts = torch.zeros(n_genes, dtype=torch.float64, device=device)
-    dataset = TokenDataset(cells.rows, cells.gene_map, make_tokenizer(network.config))
-    requests = OrderedRequests(rows, _BATCH_SIZE, seed=network.config.seed)
-    for made in dataset.loader(requests):
-        batch = made.to(device)
-        for in_batch, layers in network.layers(batch):
-            hidden = network.transformer.final_norm(layers[-1])
-            shown = _shown(batch, in_batch, hidden.shape[1])
-            genes = batch.genes[in_batch, : hidden.shape[1]][shown].long()
-            sums.index_add_(0, genes, hidden[shown].double())
-            counts += torch.bincount(genes, minlength=n_genes)
-    overall = sums.sum(dim=0) / counts.sum().clamp(min=1)
-    means = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), overall)
-    return means.float()
+    sums = TokenSums(network, 1, len(network.gene_encoder.table()))
+    for batch in token_batches(network, cells, rows, make_tokenizer(network.config)):
+        sums.add(batch.to(network.device), torch.zeros(batch.n_cells, dtype=torch.int64))
+    vectors, n_cells = sums.vectors[0], sums.n_cells[0, :, None]
+    overall = vectors.sum(dim=0) / n_cells.sum().clamp(min=1)
+    return torch.where(n_cells > 0, vectors / n_cells.clamp(min=1), overall).float()
 
 
 @without_cudnn_attention()

@@ -45,23 +45,11 @@ class DepthToken(nn.Module):
         encoded: torch.Tensor = self.mlp(depth[:, None])
         return encoded
 
-    def append(self, tokens: torch.Tensor, batch: TokenBatch, cells: slice) -> torch.Tensor:
-        """Put each cell's token behind its genes' and their padding.
-
-        Parameters
-        ----------
-        tokens
-            Of some cells of a batch, shape ``(n_cells, n_tokens, d_model)``.
-        batch, cells
-            The batch, and which of its cells these are.
-
-        Returns
-        -------
-        Shape ``(n_cells, n_tokens + 1, d_model)``.
-        """
+    def encode(self, batch: TokenBatch) -> torch.Tensor:
+        """Encode the library sizes of a batch's cells, to ``(n_cells, d_model)``, in FP32."""
         if batch.library_sizes is None:
             raise ValueError("A token of the depth needs batches with library_sizes.")
         # As for expression, sixteen bits would round the logarithm.
-        with full_precision(tokens.device):
-            own = self(batch.library_sizes[cells])
-        return torch.cat([tokens, own[:, None].to(tokens.dtype)], dim=1)
+        with full_precision(batch.library_sizes.device):
+            encoded: torch.Tensor = self(batch.library_sizes)
+            return encoded

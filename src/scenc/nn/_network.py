@@ -165,15 +165,12 @@ class CellTransformer(nn.Module):
         Tokens of genes fill the width; a token of the cell's depth stands behind it.
         """
         tokens = self.embed_tokens(batch)
-        keys = visible_keys(batch)
+        keys, depth = visible_keys(batch), self.depth_tokens(batch)
         for start, end, width, is_padded in batch.length_buckets:
             cells = slice(start, end)
-            entering = tokens[cells, :width]
             attend = keys[cells, None, None, :width] if is_padded else None
-            if self.depth_token is not None:
-                entering = self.depth_token.append(entering, batch, cells)
-                attend = None if attend is None else F.pad(attend, (0, 1), value=True)
-            yield cells, width, entering, attend
+            own = None if depth is None else depth[cells]
+            yield cells, width, *_with_depth(tokens[cells, :width], attend, own)
 
     def _pool(self, batch: TokenBatch, cells: slice, hidden: torch.Tensor) -> torch.Tensor:
         """Embed the cells of one length bucket from their tokens."""
@@ -224,13 +221,30 @@ class CellTransformer(nn.Module):
         total = values.sum(dim=1, keepdim=True)
         return values / torch.where(total > 0, total, 1) * batch.totals[:, None]
 
+    def attention_weights(self, batch: TokenBatch) -> Iterator[torch.Tensor]:
+        """Yield each block's attention of a batch without masks, as `SelfAttention.weights`.
+
+        A token of the depth, if there is one, has the last row and column.
+        """
+        tokens, depth = self.embed_tokens(batch), self.depth_tokens(batch)
+        tokens, seen = _with_depth(tokens, batch.valid, depth)
+        yield from self.transformer.attention_weights(tokens, seen[:, None, None])
+
+    def depth_tokens(self, batch: TokenBatch) -> torch.Tensor | None:
+        """Return each cell's token of its depth, ``(n_cells, d_model)``; None without them."""
+        return None if self.depth_token is None else self.depth_token.encode(batch)
+
     def embed_vectors(
-        self, tokens: torch.Tensor, weights: torch.Tensor, lengths: torch.Tensor
+        self,
+        tokens: torch.Tensor,
+        weights: torch.Tensor,
+        lengths: torch.Tensor,
+        depth: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Embed cells whose tokens' vectors and weights are given: a function to differentiate.
 
-        With those of a batch (`embed_tokens`, `pooling_weights`) it is `embed_cells`, save for
-        empty cells.
+        With those of a batch (`embed_tokens`, `pooling_weights`, `depth_tokens`) it is
+        `embed_cells`, save for empty cells.
 
         Parameters
         ----------
@@ -240,14 +254,18 @@ class CellTransformer(nn.Module):
             What tokens count for in the embedding, shape ``(n_cells, n_tokens)``.
         lengths
             Number of tokens of each cell, which stand first, shape ``(n_cells,)``; at least 1.
+        depth
+            What `depth_tokens` returns.
 
         Returns
         -------
         Shape ``(n_cells, d_model)``.
         """
         seen = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        hidden = self.transformer.hidden_states(tokens, seen[:, None, None])
-        pooled = torch.einsum("ct,ctd->cd", weights, self._pooled_states(hidden).float())
+        entering, seen = _with_depth(tokens, seen, depth)
+        hidden = self.transformer.hidden_states(entering, seen[:, None, None])
+        hidden = self._pooled_states(hidden[:, : tokens.shape[1]])
+        pooled = torch.einsum("ct,ctd->cd", weights, hidden.float())
         if self.config.pooling == "expression":
             pooled = (pooled - self.center) * self._unit
         return pooled
@@ -295,14 +313,12 @@ class CellTransformer(nn.Module):
         -------
         Shape ``(n_cells, n_named)``.
         """
-        n_cells, n_tokens, n_named = batch.n_cells, batch.n_tokens, len(genes)
+        n_named = len(genes)
         queries = self.gene_encoder(genes) + self.mask_token
-        tokens = self.embed_tokens(batch)
         seen = batch.valid & ~torch.isin(batch.genes, hidden)
-        if self.depth_token is not None:
-            tokens = self.depth_token.append(tokens, batch, slice(None))
-            seen, n_tokens = F.pad(seen, (0, 1), value=True), n_tokens + 1
-        tokens = torch.cat([tokens, queries.expand(n_cells, n_named, -1)], dim=1)
+        tokens, seen = _with_depth(self.embed_tokens(batch), seen, self.depth_tokens(batch))
+        n_tokens = tokens.shape[1]
+        tokens = torch.cat([tokens, queries.expand(batch.n_cells, n_named, -1)], dim=1)
         itself = torch.eye(n_tokens + n_named, dtype=torch.bool, device=genes.device)
         attend = F.pad(seen, (0, n_named))[:, None] | itself
         encoded = self.transformer(tokens, attend[:, None])[:, n_tokens:]
@@ -319,3 +335,16 @@ def visible_keys(batch: TokenBatch) -> torch.Tensor:
     keys = batch.valid
     keys[:, 0] = True
     return keys
+
+
+def _with_depth[Mask: (torch.Tensor, torch.Tensor | None)](
+    tokens: torch.Tensor, seen: Mask, depth: torch.Tensor | None
+) -> tuple[torch.Tensor, Mask]:
+    """Put tokens of the depth behind the others, if there are any; all tokens may attend to them.
+
+    `seen` are the tokens that may be attended to, over its last dimension.
+    """
+    if depth is None:
+        return tokens, seen
+    tokens = torch.cat([tokens, depth[:, None].to(tokens.dtype)], dim=1)
+    return tokens, seen if seen is None else F.pad(seen, (0, 1), value=True)

@@ -9,10 +9,7 @@ from scenc.tasks._annotation import (
 )
 from scenc.tasks._attributions import (
     Attributions,
-    Directions,
     attribute_tokens,
-    fit_directions,
-    read_directions,
     require_captum,
 )
 from scenc.tasks._check import EmbeddingCheck, Halves, check_embedding
@@ -24,6 +21,7 @@ from scenc.tasks._gene_programmes import (
     mean_correlations,
     score_programmes,
 )
+from scenc.tasks._linear import Directions, fit_directions, read_directions
 from scenc.tasks._mapping import Mapping, map_to_reference
 
 __all__ = [

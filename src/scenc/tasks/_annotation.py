@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from scenc._arguments import choose
 from scenc._printing import Printed, PrintedTable, list_some
 from scenc.io import ModelFileError, atomic_folder
 from scenc.metrics import MISSING
+from scenc.tasks._linear import Directions, fit_directions
 from scenc.tasks._nearest import (
     held_out,
     make_folds,
@@ -27,6 +29,7 @@ from scenc.tasks._nearest import (
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -98,9 +101,8 @@ class LabelClassifier(Printed):
     distances, distance_codes
         How far cells of the reference are from its other batches, and the type of each as a number;
         by type, then ascending (see `predict`), shape ``(n_sampled,)``.
-    weights
-        Of logistic regression: ``mean`` and ``scale`` of the dimensions, ``coef`` and
-        ``intercept``; empty for ``"knn"``.
+    directions
+        Of logistic regression; ``None`` for ``"knn"``.
     n_neighbors
         Neighbours that vote, and that distances are the mean over.
     unknown_threshold, distance_threshold
@@ -124,7 +126,7 @@ class LabelClassifier(Printed):
     temperature: float
     distances: NDArray[np.float32]
     distance_codes: NDArray[np.int64]
-    weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    directions: Directions | None = None
     n_neighbors: int = N_NEIGHBORS
     unknown_threshold: float = CONFIDENCE_THRESHOLD
     distance_threshold: float = DISTANCE_THRESHOLD
@@ -277,10 +279,10 @@ class LabelClassifier(Printed):
                 f"and these have {cells.shape[1]}: embed the cells by the same model."
             )
         rows, distances = nearest(self.embedding, cells, self.n_neighbors, self.seed)
-        if self.method == "knn":
+        if self.directions is None:
             logits = _vote_logits(self.codes[rows], distances, len(self.classes))
         else:
-            logits = _linear_logits(self.weights, cells)
+            logits = self.directions.scores(cells)
         probabilities = _softmax(logits / self.temperature).astype(np.float32)
         best = probabilities.argmax(axis=1)
         distance = self._percentiles(distances.mean(axis=1), best)
@@ -327,9 +329,11 @@ class LabelClassifier(Printed):
         from safetensors.numpy import save_file
 
         arrays = {name: getattr(self, name) for name in _OWN_ARRAYS}
+        if self.directions is not None:
+            arrays |= {name: getattr(self.directions, name) for name in _LINEAR_ARRAYS}
         with atomic_folder(folder) as draft:
             save_file(
-                {name: np.ascontiguousarray(a) for name, a in {**arrays, **self.weights}.items()},
+                {name: np.ascontiguousarray(array) for name, array in arrays.items()},
                 draft / _ARRAYS,
             )
             digest = hashlib.sha256((draft / _ARRAYS).read_bytes()).hexdigest()
@@ -355,7 +359,14 @@ class LabelClassifier(Printed):
             plain: dict[str, Any] = {name: kind(card[name]) for name, kind in _KINDS.items()}
             plain["classes"] = tuple(str(name) for name in card["classes"])
             own: dict[str, Any] = {name: arrays.pop(name) for name in _OWN_ARRAYS}
-            loaded = cls(**plain, **own, weights=arrays)
+            choose(plain["method"], METHODS, "method")
+            directions = None
+            if plain["method"] == "logreg":
+                of_types = (arrays.pop(name) for name in _LINEAR_ARRAYS)
+                directions = Directions(pd.Index(plain["classes"]), *of_types)
+            if arrays:
+                raise ValueError(f"there are further arrays: {list_some(sorted(arrays))}")
+            loaded = cls(**plain, **own, directions=directions)
             _check_parts(loaded)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(
@@ -379,6 +390,7 @@ class LabelClassifier(Printed):
 
 
 _OWN_ARRAYS = ("embedding", "codes", "distances", "distance_codes")
+_LINEAR_ARRAYS = ("weights", "offsets")
 # What stands in the JSON file, beside the format, and what it is.
 _KINDS: dict[str, Any] = {
     "classes": list,
@@ -497,17 +509,17 @@ def _calibrated(
     draft: LabelClassifier,
     batches: NDArray[np.int64] | None,
     C: float,
-    class_weight: str | None,
+    class_weight: Literal["balanced"] | None,
     progress: bool,
 ) -> LabelClassifier:
     """Return the classifier fitted, with its temperature and the reference's own distances."""
     from tqdm.auto import tqdm
 
+    fit = partial(_fit_linear, classes=draft.classes, C=C, class_weight=class_weight)
     folds = make_folds(draft.codes, batches, draft.seed)
     parts = list(held_out(folds, draft.seed))
     logits, codes, distances = [], [], []
     rng = np.random.default_rng(draft.seed)
-    options = {"C": C, "class_weight": class_weight}
     with tqdm(
         total=len(parts) + 1, desc="Fitting labels", unit="fit", delay=2, disable=not progress
     ) as bar:
@@ -524,11 +536,11 @@ def _calibrated(
                 )
                 distances.append(found[1].mean(axis=1))
                 codes.append(draft.codes[rows])
-                logits.append(_held_out_logits(draft, others, rows, found, options, rng))
+                logits.append(_held_out_logits(draft, others, rows, found, fit, rng))
             bar.update()
-        weights = {}
+        directions = None
         if draft.method == "logreg":
-            weights = _fit_linear(draft.embedding, draft.codes, len(draft.classes), **options)
+            directions = fit(draft.embedding, draft.codes)
         bar.update()
     if not logits and batches is not None:
         # Each batch has types of its own: hold cells out instead.
@@ -541,7 +553,7 @@ def _calibrated(
     order = np.lexsort((own, truth))
     return replace(
         draft,
-        weights=weights,
+        directions=directions,
         temperature=_temperature(np.concatenate(logits), truth),
         distances=own[order],
         distance_codes=truth[order],
@@ -553,49 +565,35 @@ def _held_out_logits(
     others: NDArray[np.int64],
     rows: NDArray[np.int64],
     found: tuple[NDArray[np.int64], NDArray[np.float32]],
-    options: dict[str, Any],
+    fit: Callable[[NDArray[np.float32], NDArray[np.int64]], Directions],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Return what a classifier of the other cells says of some rows."""
-    n_classes = len(draft.classes)
     if draft.method == "knn":
-        return _vote_logits(draft.codes[found[0]], found[1], n_classes)
+        return _vote_logits(draft.codes[found[0]], found[1], len(draft.classes))
     if len(others) > _MOST_FITTED:
         others = rng.permutation(others)[:_MOST_FITTED]
-    weights = _fit_linear(draft.embedding[others], draft.codes[others], n_classes, **options)
-    return _linear_logits(weights, draft.embedding[rows])
+    return fit(draft.embedding[others], draft.codes[others]).scores(draft.embedding[rows])
 
 
 def _fit_linear(
-    cells: NDArray[np.float32], codes: NDArray[np.int64], n_classes: int, **options: Any
-) -> dict[str, NDArray[np.float64]]:
-    """Fit logistic regression; types without cells get an intercept that excludes them."""
-    from sklearn.linear_model import LogisticRegression
-
-    values = cells.astype(np.float64)
-    mean, scale = values.mean(axis=0), values.std(axis=0)
-    scale[scale == 0] = 1
-    coef, intercept = np.zeros((n_classes, values.shape[1])), np.full(n_classes, -np.inf)
+    cells: NDArray[np.float32],
+    codes: NDArray[np.int64],
+    classes: tuple[str, ...],
+    C: float,
+    class_weight: Literal["balanced"] | None,
+) -> Directions:
+    """Fit logistic regression; types without cells get an offset that excludes them."""
+    types = pd.Index(classes)
+    weights, offsets = np.zeros((len(types), cells.shape[1])), np.full(len(types), -np.inf)
     there = np.unique(codes)
     if len(there) == 1:
-        intercept[there] = 0
+        offsets[there] = 0
     else:
-        fitted = LogisticRegression(max_iter=1000, **options).fit((values - mean) / scale, codes)
-        own, bias = fitted.coef_, fitted.intercept_
-        if len(there) == 2:
-            # One row tells the second type from the first: half of it speaks for each.
-            own, bias = np.vstack([-own, own]) / 2, np.append(-bias, bias) / 2
-        coef[there], intercept[there] = own, bias
-    return {"mean": mean, "scale": scale, "coef": coef, "intercept": intercept}
-
-
-def _linear_logits(
-    weights: dict[str, NDArray[np.float64]], cells: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    # The standardisation is part of the weights: no copy of the cells is made.
-    slopes = weights["coef"] / weights["scale"]
-    offset = weights["intercept"] - slopes @ weights["mean"]
-    return np.asarray(cells @ slopes.T + offset)
+        fitted = fit_directions(cells, types[codes], C=C, class_weight=class_weight)
+        at = types.get_indexer(fitted.types)
+        weights[at], offsets[at] = fitted.weights, fitted.offsets
+    return Directions(types, weights, offsets)
 
 
 def _vote_logits(
@@ -666,7 +664,6 @@ def _read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
 
 def _check_parts(loaded: LabelClassifier) -> None:
     """Refuse arrays that do not fit together, and numbers out of their range."""
-    choose(loaded.method, METHODS, "method")
     _check_numbers(loaded.unknown_threshold, loaded.distance_threshold, loaded.n_neighbors, 1.0)
     n_classes, n_dims = len(loaded.classes), loaded.embedding.shape[1]
     expected: dict[str, tuple[NDArray[Any], type, tuple[int, ...]]] = {
@@ -675,13 +672,9 @@ def _check_parts(loaded: LabelClassifier) -> None:
         "distances": (loaded.distances, np.float32, (len(loaded.distances),)),
         "distance_codes": (loaded.distance_codes, np.int64, (len(loaded.distances),)),
     }
-    shapes: dict[str, tuple[int, ...]] = {}
-    if loaded.method == "logreg":
-        shapes = {"mean": (n_dims,), "scale": (n_dims,), "coef": (n_classes, n_dims)}
-        shapes["intercept"] = (n_classes,)
-    if set(loaded.weights) != set(shapes):
-        raise ValueError(f"the arrays are {list_some(sorted(loaded.weights))}")
-    expected |= {name: (loaded.weights[name], np.float64, s) for name, s in shapes.items()}
+    if (linear := loaded.directions) is not None:
+        expected["weights"] = (linear.weights, np.float64, (n_classes, n_dims))
+        expected["offsets"] = (linear.offsets, np.float64, (n_classes,))
     for name, (array, kind, shape) in expected.items():
         if array.shape != shape or array.dtype != kind or not array.size:
             raise ValueError(f"{name} has shape {array.shape} and holds {array.dtype}")

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from scenc._printing import Printed, PrintedTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from numpy.typing import ArrayLike, NDArray
 
     from scenc.data import TokenBatch
     from scenc.nn import CellTransformer
@@ -25,34 +19,6 @@ if TYPE_CHECKING:
 # Genes of a type that the printed table names.
 _N_SHOWN = 5
 INSTALL_CAPTUM = "Integrated gradients need captum: pip install 'scenc[explain]'."
-
-
-@dataclass(frozen=True, slots=True)
-class Directions:
-    """A linear classifier's directions in the embedding: a score for each type.
-
-    Attributes
-    ----------
-    types
-        Names of the types.
-    weights
-        The direction of each type, shape ``(n_types, d_model)``.
-    offsets
-        What is added to each type's score, shape ``(n_types,)``.
-    """
-
-    types: pd.Index[str]
-    weights: NDArray[np.float64]
-    offsets: NDArray[np.float64]
-
-    def scores(self, embedding: NDArray[Any]) -> NDArray[np.float64]:
-        """Return each cell's score for each type, shape ``(n_cells, n_types)``."""
-        found: NDArray[np.float64] = embedding @ self.weights.T + self.offsets
-        return found
-
-    def predict(self, embedding: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the number of the type with the highest score, shape ``(n_cells,)``."""
-        return self.scores(embedding).argmax(axis=1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,101 +89,6 @@ class Attributions(Printed):
         return PrintedTable(title, rows, "<>>><", header, notes=(note,))
 
 
-def fit_directions(
-    embedding: NDArray[np.floating[Any]], labels: ArrayLike, seed: int = 0
-) -> Directions:
-    """Fit a logistic regression to standardised dimensions of an embedding.
-
-    Parameters
-    ----------
-    embedding
-        Shape ``(n_cells, d_model)``.
-    labels
-        Type of each cell, shape ``(n_cells,)``.
-    seed
-        Of the regression.
-
-    Raises
-    ------
-    ValueError
-        There are fewer than two types.
-    """
-    names = np.asarray(labels, dtype=object).astype(str)
-    if len(np.unique(names)) < 2:
-        raise ValueError(
-            f"A classifier needs two types or more, and all {len(names)} cells are "
-            f"{names[0] if len(names) else 'none'!r}. Fit it on cells of several types and pass "
-            "it as classifier."
-        )
-    regression = LogisticRegression(max_iter=2000, random_state=seed)
-    return read_directions(
-        make_pipeline(StandardScaler(), regression).fit(np.asarray(embedding, np.float64), names)
-    )
-
-
-def read_directions(classifier: Any, width: int | None = None) -> Directions:
-    """Read the directions of a fitted linear classifier.
-
-    Parameters
-    ----------
-    classifier
-        A linear classifier of scikit-learn, alone or after a `StandardScaler` in a pipeline; or a
-        DataFrame with a direction in each row, types as index.
-    width
-        Number of dimensions it must have; ``None``: any.
-
-    Returns
-    -------
-    Of two types, each has half the classifier's direction, with the sign of its side.
-
-    Raises
-    ------
-    TypeError
-        It is none of these.
-    ValueError
-        It is for another number of dimensions.
-    """
-    if isinstance(classifier, pd.DataFrame):
-        weights = classifier.to_numpy(np.float64)
-        found = Directions(classifier.index.astype(str), weights, np.zeros(len(weights)))
-    else:
-        found = _read_estimator(classifier)
-    if width is not None and found.weights.shape[1] != width:
-        raise ValueError(
-            f"The classifier is for {found.weights.shape[1]} dimensions, and the model's embedding "
-            f"has {width}: fit it on model.get_latent_representation()."
-        )
-    return found
-
-
-def _read_estimator(classifier: Any) -> Directions:
-    steps = [step for _, step in classifier.steps] if hasattr(classifier, "steps") else [classifier]
-    scaler, last = (steps[0] if len(steps) == 2 else None), steps[-1]
-    if (
-        len(steps) > 2
-        or not (scaler is None or isinstance(scaler, StandardScaler))
-        or not all(hasattr(last, name) for name in ("coef_", "intercept_", "classes_"))
-    ):
-        raise TypeError(
-            f"classifier must be a fitted linear classifier of scikit-learn, alone or after a "
-            f"StandardScaler, or a DataFrame of directions (types x dimensions), got "
-            f"{type(classifier).__name__}."
-        )
-    weights, offsets = np.asarray(last.coef_, np.float64), np.asarray(last.intercept_, np.float64)
-    offsets = np.broadcast_to(offsets, (len(weights),))
-    if len(weights) == 1:
-        weights, offsets = (
-            np.vstack([-weights, weights]) / 2,
-            np.stack([-offsets, offsets])[:, 0] / 2,
-        )
-    if scaler is not None:
-        scale = scaler.scale_ if scaler.scale_ is not None else np.ones(weights.shape[1])
-        mean = scaler.mean_ if scaler.mean_ is not None else np.zeros(weights.shape[1])
-        weights = weights / scale
-        offsets = offsets - weights @ mean
-    return Directions(pd.Index(np.asarray(last.classes_).astype(str)), weights, offsets)
-
-
 def require_captum() -> None:
     """Refuse to go on without captum, by the line that installs it.
 
@@ -242,7 +113,8 @@ def attribute_tokens(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Attribute the score of each cell to its tokens, by integrated gradients.
 
-    The path leads from the cell's genes without their expression to the cell: expression vectors
+    The path leads from the cell's genes without their expression to the cell (a token of the depth
+    stays as it is): expression vectors
     go from a baseline to their own, and the tokens' weights in the embedding from 0 to their own
     (under ``pooling="expression"``; means over tokens have no weights to change).
 
@@ -273,6 +145,7 @@ def attribute_tokens(
 
     with torch.no_grad():
         tokens, token_weights = network.embed_tokens(batch), network.pooling_weights(batch)
+        depth = network.depth_tokens(batch)
         genes = network.gene_encoder(batch.genes)
         start = genes + (network.mask_token if by_mask else _vector_of_zero(network, batch))
     by_expression = network.config.pooling == "expression"
@@ -284,11 +157,12 @@ def attribute_tokens(
         lengths: torch.Tensor,
         weights: torch.Tensor,
         offsets: torch.Tensor,
+        depth: torch.Tensor | None,
     ) -> torch.Tensor:
-        embedding = network.embed_vectors(tokens, token_weights, lengths)
+        embedding = network.embed_vectors(tokens, token_weights, lengths, depth)
         return (embedding * weights).sum(dim=1) + offsets
 
-    others = (batch.lengths, weights, offsets)
+    others = (batch.lengths, weights, offsets, depth)
     found = IntegratedGradients(score).attribute(
         (tokens, token_weights),
         (start, start_weights),

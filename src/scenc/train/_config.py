@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 from scenc._arguments import choose, refuse_unknown
@@ -148,11 +148,10 @@ class TrainConfig:
         Later settings stand there only if they are not the default: what is known by its settings
         (stored results, checkpoints) is still known.
         """
-        defaults = {field.name: field.default for field in fields(self)}
         return {
-            name: value
-            for name, value in asdict(self).items()
-            if name not in _LATER or value != defaults[name]
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in _LATER or getattr(self, field.name) != field.default
         }
 
     @classmethod

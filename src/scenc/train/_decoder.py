@@ -2,8 +2,8 @@
 
 In training the decoder sees views, thinned and with few genes, of cells whose embeddings still
 move, for as many steps as the transformer can be afforded. Afterwards it decodes whole cells, and a
-step of the decoder alone costs a twentieth. So it is fitted once more, to the embeddings of whole
-cells, which do not change: embeddings are the same with and without it.
+step without the transformer is cheap. So it is fitted once more, to the embeddings of whole cells,
+which do not change: embeddings are the same with and without it.
 """
 
 from __future__ import annotations

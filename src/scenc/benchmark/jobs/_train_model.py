@@ -82,11 +82,16 @@ def _training_arguments(spec: dict[str, Any], store: JobStore, model: Model) -> 
 
     training = spec["settings"]["training"]
     arguments = {
+        # Scores compare the embedding with principal components.
+        "check": False,
         **training,
         # The job's own number, whatever is fastest: a repeated job must find the same.
         "n_threads": torch.get_num_threads(),
         "enable_progress_bar": False,
     }
+    if model.config.objective == "generative":
+        # No score reads decoded counts, and embeddings are the same.
+        arguments["decoder_steps"] = 0
     if "budget" not in spec:
         return arguments
     checkpoints = store.checkpoint_folder(spec["where"]["checkpoint"])
