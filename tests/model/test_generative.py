@@ -9,6 +9,7 @@ import scipy.stats
 import torch
 from lightning.pytorch import Callback
 
+from scenc._threads import kept_threads
 from scenc.model import Model
 from scenc.train import NonFiniteLossError
 
@@ -524,6 +525,19 @@ def test_fitting_the_decoder_leaves_embeddings_and_explains_counts_better(cells)
     )
     held_out = plain.validation_indices_
     assert fitted.get_elbo(indices=held_out).mean() > plain.get_elbo(indices=held_out).mean()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_the_decoder_is_fitted_with_the_threads_of_the_training(cells, n_threads):
+    model, seen = make_model(cells), set()
+    model.module.count_decoder.register_forward_pre_hook(
+        lambda *_: seen.add(torch.get_num_threads())
+    )
+    with kept_threads():
+        torch.set_num_threads(3 - n_threads)
+        train(model, n_threads=n_threads, decoder_steps=5)
+        assert torch.get_num_threads() == 3 - n_threads
+    assert seen == {n_threads}
 
 
 def test_decoder_steps_are_of_the_generative_objective(cells):

@@ -12,6 +12,7 @@ from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
 
+from scenc._threads import kept_threads
 from scenc.data import CellCounts
 from scenc.nn import Bottleneck, CountDecoder, Decoded, count_loss, kl_divergence
 
@@ -122,6 +123,24 @@ def test_extremes_have_finite_losses_and_gradients(log_theta, log_share, zero_lo
     losses.sum().backward()
     assert torch.isfinite(losses).all()
     assert all(torch.isfinite(leaf.grad).all() for leaf in leaves)
+
+
+def test_gradients_of_many_counts_are_alike_to_the_bit():
+    """Several threads must not add up a gene's terms in an order that changes."""
+    rng = np.random.default_rng(0)
+    counts = sparse(rng.poisson(3, (200, 500)).astype(float), torch.float32)
+    logits = torch.tensor(rng.normal(size=(200, 500)), dtype=torch.float32)
+    decoded = Decoded(logits.log_softmax(dim=1), None)
+
+    def gradient():
+        log_theta = torch.zeros(500, requires_grad=True)
+        count_loss(decoded, log_theta, counts).sum().backward()
+        return log_theta.grad
+
+    with kept_threads():
+        torch.set_num_threads(2)
+        first = gradient()
+        assert all(torch.equal(first, gradient()) for _ in range(20))
 
 
 def test_the_divergence_is_torchs():

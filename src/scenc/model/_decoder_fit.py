@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scenc._threads import kept_threads
+from scenc._torch_settings import deterministic_algorithms
 from scenc.data import CellCounts
 from scenc.data.counts import open_rows
 from scenc.model._inference import apply_to_cells
@@ -14,6 +16,8 @@ from scenc.model._initial import make_tokenizer
 from scenc.train import Latent, fit_decoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from scenc.data import TokenBatch
@@ -44,6 +48,8 @@ def fit_decoder_to_cells(
     split: CellSplit,
     n_steps: int,
     seed: int,
+    n_threads: int | None,
+    deterministic: bool,
 ) -> tuple[float, float]:
     """Embed cells whole, and fit the network's decoder to them.
 
@@ -59,11 +65,29 @@ def fit_decoder_to_cells(
         Steps, at most.
     seed
         Of draws.
+    n_threads, deterministic
+        As the network was trained: the last digits depend on both.
 
     Returns
     -------
     As `scenc.train.fit_decoder`.
     """
+    with kept_threads(), deterministic_algorithms(deterministic):
+        if n_threads is not None:
+            torch.set_num_threads(n_threads)
+        latent, read = _whole_cells(network, cells, covariates, split)
+        n_train, n_rows = len(split.train), len(latent.mean)
+        train, validation = np.arange(n_train), np.arange(n_train, n_rows)
+        return fit_decoder(network.count_decoder, latent, read, train, validation, n_steps, seed)
+
+
+def _whole_cells(
+    network: CellTransformer,
+    cells: AlignedCounts,
+    covariates: NDArray[np.int64],
+    split: CellSplit,
+) -> tuple[Latent, Callable[[NDArray[np.int64]], CellCounts]]:
+    """Embed the cells of a split, and return what reads their counts by position."""
     rows = np.concatenate([split.train, split.validation])
     config = network.config
     values, _ = apply_to_cells(
@@ -84,16 +108,7 @@ def fit_decoder_to_cells(
     def read(chosen: NDArray[np.int64]) -> CellCounts:
         return CellCounts.read(counts, positions[chosen], cells.gene_map, codes[chosen])
 
-    n_train = len(split.train)
-    return fit_decoder(
-        network.count_decoder,
-        Latent(mean, log_variance),
-        read,
-        np.arange(n_train),
-        np.arange(n_train, len(rows)),
-        n_steps,
-        seed,
-    )
+    return Latent(mean, log_variance), read
 
 
 def _latent(network: CellTransformer, batch: TokenBatch) -> torch.Tensor:

@@ -558,7 +558,7 @@ class Model(
             raise
         self._record(curves, data, config, trained=True)
         if self.config.objective == "generative" and config.counts_weight and config.decoder_steps:
-            self._fit_decoder(data, files, config.decoder_steps)
+            self._fit_decoder(data, files, config.decoder_steps, curves.n_threads, deterministic)
         self._check_training(check, perf_counter() - start, data.loaded, files)
 
     def _training_data(
@@ -587,7 +587,14 @@ class Model(
             pin_memory=pin_memory,
         )
 
-    def _fit_decoder(self, data: TrainingData, files: CellModule | None, n_steps: int) -> None:
+    def _fit_decoder(
+        self,
+        data: TrainingData,
+        files: CellModule | None,
+        n_steps: int,
+        n_threads: int | None,
+        deterministic: bool,
+    ) -> None:
         """Fit the decoder once more, to embeddings of whole cells, which do not change."""
         split, seed = sample_of(data.split, self.config.seed), self.config.seed + self._n_epochs
         if data.loaded is not None:
@@ -601,7 +608,9 @@ class Model(
                 train=np.searchsorted(rows, split.train),
                 validation=np.searchsorted(rows, split.validation),
             )
-        fit_decoder_to_cells(self.module, cells, covariates, split, n_steps, seed)
+        fit_decoder_to_cells(
+            self.module, cells, covariates, split, n_steps, seed, n_threads, deterministic
+        )
 
     def _record(
         self, curves: Curve, data: TrainingData, config: TrainConfig, trained: bool

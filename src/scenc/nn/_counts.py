@@ -178,7 +178,8 @@ def count_loss(decoded: Decoded, log_dispersion: torch.Tensor, counts: CellCount
     soft = F.softplus(a)
     cell, gene, x = counts.cell, counts.gene, counts.value
     place = cell * a.shape[1] + gene
-    own_theta = theta[gene]
+    # The gradient of theta[gene] would be summed in an order that changes with several threads.
+    own_theta = theta.index_select(0, gene)
     counted = (
         x * a.flatten()[place]
         - x * soft.flatten()[place]

@@ -32,6 +32,8 @@ class Curve:
         Steps taken.
     terms
         Further validation losses, by name.
+    n_threads
+        Threads of PyTorch at the end; ``None``: its own number.
     """
 
     train: dict[int, float]
@@ -39,6 +41,7 @@ class Curve:
     lr: dict[int, float]
     n_steps: int
     terms: dict[str, dict[int, float]] = field(default_factory=dict)
+    n_threads: int | None = None
 
 
 class NonFiniteLossError(RuntimeError):
@@ -168,9 +171,9 @@ class Curves(Callback):
         self._loggers = trainer.loggers
         self._scaler = getattr(trainer.precision_plugin, "scaler", None)
 
-    def result(self, n_steps: int) -> Curve:
+    def result(self, n_steps: int, n_threads: int | None) -> Curve:
         """Return what was recorded."""
-        return Curve(self.train, self.validation, self.lr, n_steps, self.terms)
+        return Curve(self.train, self.validation, self.lr, n_steps, self.terms, n_threads)
 
     def _read(self) -> None:
         if not self._pending:

@@ -53,6 +53,11 @@ class Threads(Callback):
         self._n_steps = 0
         self._started = 0.0
 
+    @property
+    def settled(self) -> int | None:
+        """The number that is trained with; ``None`` as long as steps are timed."""
+        return self._settled
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settle the number if nothing is to be timed."""
         most = torch.get_num_threads()

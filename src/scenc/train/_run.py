@@ -177,7 +177,7 @@ def fit(
         except TrainingPaused:
             failed = False
         except NonFiniteLossError as error:
-            error.curve = curves.result(trainer.global_step)
+            error.curve = curves.result(trainer.global_step, threads.settled)
             raise
         finally:
             # Without any validation yet, an interrupted training keeps its last weights.
@@ -186,7 +186,7 @@ def fit(
             network.eval()
             # Lightning leaves it on the CPU.
             network.to(_own_device(trainer))
-    return curves.result(trainer.global_step)
+    return curves.result(trainer.global_step, threads.settled)
 
 
 def _resolve_accelerator(accelerator: str) -> str:
