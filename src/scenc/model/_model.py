@@ -1,20 +1,14 @@
 from __future__ import annotations
 
-import warnings
-from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
-from scenc._arguments import choose
-from scenc.data import CellFiles
 from scenc.data.counts import gene_names
 from scenc.genes import match
 from scenc.model._aligned_counts import (
@@ -32,58 +26,27 @@ from scenc.model._covariates import (
     registered_covariates,
     streamed_covariates,
 )
-from scenc.model._decoder_fit import fit_decoder_to_cells, sample_of
-from scenc.model._embed_files import embed_files
+from scenc.model._embedding import EmbeddingMixin
 from scenc.model._explanations import ExplanationsMixin
 from scenc.model._expression import ExpressionMixin
 from scenc.model._gene_space import GeneSpaceMixin
-from scenc.model._inference import PRECISIONS, apply_to_cells, resolve_indices
-from scenc.model._initial import (
-    cells_to_start_from,
-    choose_vocabulary,
-    make_network,
-    make_tokenizer,
-)
-from scenc.model._memory import fit_batch, gpu_memory, training_bytes
+from scenc.model._inference import resolve_indices
+from scenc.model._initial import cells_to_start_from, choose_vocabulary, make_network
 from scenc.model._overview import OverviewMixin
-from scenc.model._persistence import ModelState, history_frame, load_model, save_model
+from scenc.model._persistence import ModelState, load_model, save_model
 from scenc.model._presets import get_preset
 from scenc.model._proteins import align_vectors
-from scenc.model._provenance import describe_embedding, describe_model, record_embedding
 from scenc.model._setup import SetupMixin
 from scenc.model._sharing import SharingMixin
-from scenc.model._training_data import (
-    LoadedCells,
-    line_up,
-    load_cells,
-    make_batches,
-    may_stream,
-    split_cells,
-    stream_batches,
-    training_identity,
-)
-from scenc.model._without_effect import refuse_unused_settings, refuse_unused_training
+from scenc.model._training import TrainingMixin
+from scenc.model._without_effect import refuse_unused_settings
 from scenc.nn import ModelConfig
-from scenc.train import (
-    Checkpoints,
-    ContrastivePlan,
-    GenerativePlan,
-    MaskedExpressionPlan,
-    NonFiniteLossError,
-    StartTogether,
-    TrainConfig,
-    fit,
-    make_loggers,
-)
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
-    from lightning.pytorch import Callback
-    from lightning.pytorch.loggers import Logger
-    from lightning.pytorch.strategies import Strategy
     from mudata import MuData
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
@@ -92,28 +55,21 @@ if TYPE_CHECKING:
     from scenc.genes import GeneMatch
     from scenc.model._aligned_counts import AlignedCounts
     from scenc.model._proteins import Vectors
-    from scenc.model._training_data import TrainingData
     from scenc.nn import CellTransformer
-    from scenc.train import Curve, TrainingPlan
-
-_BATCH_SIZE = 128
-_CHECKPOINT_EVERY = 500
-_PLANS: dict[str, type[TrainingPlan]] = {
-    "masked": MaskedExpressionPlan,
-    "contrastive": ContrastivePlan,
-    "generative": GenerativePlan,
-}
+    from scenc.train import TrainConfig
 
 
 class Model(
     AnnotationMixin,
     CheckMixin,
+    EmbeddingMixin,
     ExplanationsMixin,
     ExpressionMixin,
     GeneSpaceMixin,
     OverviewMixin,
     SetupMixin,
     SharingMixin,
+    TrainingMixin,
 ):
     """A transformer over the genes of a cell, with the encodings of your choice.
 
@@ -306,546 +262,6 @@ class Model(
             rna_of(adata, settings), settings.get("gene_ids"), settings.get("feature_types")
         )
         return match(names, self.vocabulary)
-
-    def memory_estimate(
-        self, batch_size: int | None = None, *, precision: str = "auto", **overrides: Any
-    ) -> int:
-        """Estimate the memory that training takes, before it begins.
-
-        Counted is what is kept from the forward to the backward pass for cells whose context is
-        full, and the weights with their gradients and AdamW's state; not the data, nor PyTorch
-        itself. On a GPU leave a fifth of the memory free beside it. Smaller batches, fewer genes a
-        cell (`context`, or `view_genes` where views are trained on) and
-        ``checkpoint_blocks=True`` take less.
-
-        Parameters
-        ----------
-        batch_size
-            Cells per batch; ``None``: the preset's.
-        precision
-            As in `train`.
-        **overrides
-            Any other attribute of `scenc.train.TrainConfig`.
-
-        Returns
-        -------
-        Bytes, of each device.
-
-        Raises
-        ------
-        TypeError
-            An argument is unknown; the message names the nearest known one.
-
-        Examples
-        --------
-        >>> model.memory_estimate(512) / 1e9
-        >>> model.memory_estimate(512, checkpoint_blocks=True) / 1e9
-        """
-        defaults = get_preset(self.preset, self.config.objective).train
-        named = {} if batch_size is None else {"batch_size": batch_size}
-        config = TrainConfig.from_dict({**defaults, **named, **overrides})
-        in_full = ("32-true", "64-true")
-        mixed = torch.cuda.is_available() if precision == "auto" else precision not in in_full
-        return training_bytes(
-            self.module,
-            config,
-            len(self.vocabulary),
-            mixed=mixed,
-            batch_size=config.batch_size,
-        )
-
-    def train(
-        self,
-        max_epochs: int | None = None,
-        batch_size: int | None = None,
-        *,
-        precision: str = "auto",
-        accumulate_grad_batches: int | None = None,
-        early_stopping: bool = True,
-        accelerator: str = "auto",
-        devices: int | str | list[int] = 1,
-        num_nodes: int = 1,
-        strategy: str | Strategy = "auto",
-        deterministic: bool = False,
-        n_threads: int | None = None,
-        num_workers: int = 0,
-        callbacks: Sequence[Callback] = (),
-        enable_progress_bar: bool = True,
-        datamodule: CellModule | None = None,
-        checkpoint_dir: str | os.PathLike[str] | None = None,
-        checkpoint_every: int = _CHECKPOINT_EVERY,
-        resume: bool = False,
-        overwrite: bool = False,
-        logger: str | Logger | Sequence[Logger] | None = None,
-        check: bool | None = None,
-        **overrides: Any,
-    ) -> None:
-        """Train on the data the model was made with; call again to train on.
-
-        A share of the cells is held out to choose the best weights (`TrainConfig`); these are in
-        place at the end, and the model stays on the device that it was trained on. Cells without
-        counts are left out. Training with the same seed, data and settings gives the same weights
-        on the same kind of machine up to rounding, and to the bit with `deterministic` or, on a
-        CPU, with the same `n_threads`.
-
-        Parameters
-        ----------
-        max_epochs, batch_size, accumulate_grad_batches
-            As in `scenc.train.TrainConfig`; ``None``: the preset's, or as many epochs as come to
-            `cell_visits` if that is given. If the preset's batches do not fit into a GPU, smaller
-            ones are taken, and as many more accumulated (not where cells are told from each other).
-        precision
-            ``"auto"`` is FP16 mixed precision on CUDA and full precision elsewhere; else any
-            precision of Lightning (``"32-true"``, ``"bf16-mixed"``, ...).
-        early_stopping
-            Whether to stop when validation has not improved for `TrainConfig.patience` checks.
-        accelerator, devices, num_nodes, strategy, callbacks
-            Passed to `lightning.pytorch.Trainer`; ``"auto"`` is the CPU on a Mac, ``"mps"`` its
-            GPU.
-        deterministic
-            Whether every run must give the same weights to the bit, if more slowly. A CPU then
-            uses the number of threads that PyTorch has. On a GPU, use it in a new process: cuBLAS
-            reads ``CUBLAS_WORKSPACE_CONFIG``, which it sets, only once.
-        n_threads
-            Threads to train with on a CPU; ``None``: all, half, a quarter, ... or one, whichever
-            the first steps are fastest with (the log tells). Only the order of sums, and so the
-            last digits, depend on it.
-        num_workers
-            Processes that make batches; 0 makes them by threads of this one, which is usually
-            fastest. A datamodule has threads of its own.
-        enable_progress_bar
-            Whether to show progress.
-        datamodule
-            Cells of many files to train on; ``None``: those the model was made with. They have a
-            split of their own. The masked objective streams them, and so do the others with
-            ``same_cell=1`` and without anchors; otherwise these look up neighbours, and hold the
-            counts of the model's genes in memory.
-        checkpoint_dir
-            Folder for checkpoints, from which an interrupted training can go on.
-        checkpoint_every
-            Optimizer steps between checkpoints. At SIGTERM one is written before leaving.
-        resume
-            Go on from the folder's checkpoint if it has one, with its number of threads. The
-            weights at the end are those of a training without interruption, to the bit (on a GPU
-            with `deterministic`); the model must be made in the same way.
-        overwrite
-            Whether a checkpoint in the folder that is not gone on from is removed, once the new
-            training has begun.
-        logger
-            Gets the curves as they grow: ``"csv"``, ``"tensorboard"`` (both beside the
-            checkpoints, or in ``scenc_logs``), or loggers of Lightning.
-        check
-            Whether one line of the log compares the embedding with principal components at the
-            end, as `check` does: a warning of the log where it is no better. ``None``: after a
-            training of two minutes or more, which takes some seconds longer by it. Not where cells
-            are read from files while they are trained on.
-        **overrides
-            Any other attribute of `scenc.train.TrainConfig`.
-
-        Raises
-        ------
-        TypeError
-            An argument is unknown; the message names the nearest known one.
-        ValueError
-            An argument is out of range, nothing would use it, or fewer than two cells have counts.
-        FileExistsError
-            There is a checkpoint in `checkpoint_dir`, and neither `resume` nor `overwrite` is set.
-        CheckpointError
-            The checkpoint is damaged, or of a training with other settings.
-        NonFiniteLossError
-            The loss became NaN or infinite. The last good weights are in place, and the history
-            reaches to that step; without any validation before it the model stays untrained.
-        NonFiniteGradientError
-            The same, where FP16 steps are skipped again and again (a `NonFiniteLossError`, too).
-
-        Examples
-        --------
-        >>> model.train(max_epochs=20, lr=5e-4)
-        >>> model.history["reconstruction_loss_validation"]
-        """
-        given = {
-            "max_epochs": max_epochs,
-            "batch_size": batch_size,
-            "accumulate_grad_batches": accumulate_grad_batches,
-        }
-        named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if "cell_visits" in overrides:
-            # Visits asked for count, also where the preset goes by epochs.
-            named.setdefault("max_epochs", None)
-        defaults = get_preset(self.preset, self.config.objective).train
-        config = TrainConfig.from_dict({**defaults, **named, **overrides})
-        files = datamodule or self._datamodule
-        about_checkpoints = {
-            name: value
-            for name, value, default in (
-                ("resume", resume, False),
-                ("overwrite", overwrite, False),
-                ("checkpoint_every", checkpoint_every, _CHECKPOINT_EVERY),
-            )
-            if checkpoint_dir is None and value != default
-        }
-        refuse_unused_training(
-            config,
-            defaults,
-            objective=self.config.objective,
-            has_files=files is not None,
-            num_workers=num_workers,
-            early_stopping=early_stopping,
-            checkpoints=about_checkpoints,
-        )
-        if files is not None and "batch_size" not in named:
-            config = replace(config, batch_size=files.batch_size or config.batch_size)
-        memory = gpu_memory(accelerator, strategy)
-        if memory is not None:
-            config = fit_batch(
-                self.module,
-                config,
-                len(self.vocabulary),
-                mixed=precision not in ("32-true", "64-true"),
-                memory=memory,
-                may_cut="batch_size" not in named and (files is None or files.batch_size is None),
-            )
-        pin_memory = accelerator != "cpu" and torch.cuda.is_available()
-        data = self._training_data(files, config, num_workers, pin_memory)
-        config = replace(config, max_epochs=config.epochs(len(data.split.train)))
-        settings = training_identity(
-            self.config,
-            config,
-            self.vocabulary,
-            data.split,
-            self._n_epochs,
-            devices=f"{devices} x {num_nodes}",
-            files=files,
-        )
-        checkpoints = None
-        if checkpoint_dir is not None:
-            checkpoints = Checkpoints(
-                checkpoint_dir,
-                checkpoint_every,
-                settings,
-                resume=resume,
-                overwrite=overwrite,
-                names={"genes": self.vocabulary.tolist()},
-            )
-        start = perf_counter()
-        try:
-            curves = fit(
-                self.module,
-                data.train,
-                data.validation,
-                config,
-                seed=self.config.seed + self._n_epochs,
-                plan=_PLANS[self.config.objective],
-                first_step=self._n_steps,
-                precision=precision,
-                accelerator=accelerator,
-                devices=devices,
-                num_nodes=num_nodes,
-                strategy=strategy,
-                deterministic=deterministic,
-                n_threads=n_threads,
-                early_stopping=early_stopping,
-                callbacks=(StartTogether(settings), *data.callbacks, *callbacks),
-                checkpoints=checkpoints,
-                logger=make_loggers(logger, checkpoint_dir),
-                progress_bar=enable_progress_bar,
-            )
-        except NonFiniteLossError as error:
-            if error.curve is not None:
-                # Weights that passed a validation are good; initial ones are not.
-                trained = self.is_trained_ or bool(error.curve.validation)
-                self._record(error.curve, data, config, trained)
-            raise
-        self._record(curves, data, config, trained=True)
-        if self.config.objective == "generative" and config.counts_weight and config.decoder_steps:
-            self._fit_decoder(data, files, config.decoder_steps, curves.n_threads, deterministic)
-        self._check_training(check, perf_counter() - start, data.loaded, files)
-
-    def _training_data(
-        self, files: CellModule | None, config: TrainConfig, num_workers: int, pin_memory: bool
-    ) -> TrainingData:
-        """Return what to train on: streamed where the objective allows it, otherwise in memory."""
-        if files is None:
-            cells = self._training_cells()
-            split = split_cells(cells.n_genes, config, self.config.seed)
-            loaded = LoadedCells(cells, self._training_covariates(None), split)
-        else:
-            files = line_up(files, self.vocabulary, self.counted)
-            covariates = self._training_covariates(files)
-            if may_stream(self.config, config):
-                return stream_batches(
-                    files, covariates, self.config, config, self._n_epochs, pin_memory=pin_memory
-                )
-            loaded = load_cells(files, covariates)
-        return make_batches(
-            loaded,
-            len(self.vocabulary),
-            self.config,
-            config,
-            self._n_epochs,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-        )
-
-    def _fit_decoder(
-        self,
-        data: TrainingData,
-        files: CellModule | None,
-        n_steps: int,
-        n_threads: int | None,
-        deterministic: bool,
-    ) -> None:
-        """Fit the decoder once more, to embeddings of whole cells, which do not change."""
-        split, seed = sample_of(data.split, self.config.seed), self.config.seed + self._n_epochs
-        if data.loaded is not None:
-            cells, covariates = data.loaded.cells, data.loaded.covariates
-        else:
-            assert files is not None
-            rows = np.union1d(split.train, split.validation)
-            cells = align_streamed(line_up(files, self.vocabulary, self.counted), rows)
-            covariates = self._training_covariates(files)[rows]
-            split = split._replace(
-                train=np.searchsorted(rows, split.train),
-                validation=np.searchsorted(rows, split.validation),
-            )
-        fit_decoder_to_cells(
-            self.module, cells, covariates, split, n_steps, seed, n_threads, deterministic
-        )
-
-    def _record(
-        self, curves: Curve, data: TrainingData, config: TrainConfig, trained: bool
-    ) -> None:
-        """Keep the curves and counts of a training, also of one that failed."""
-        self._n_epochs = data.train.epoch
-        self._n_steps += curves.n_steps
-        self.train_config = config
-        self.train_indices_, self.validation_indices_, self.test_indices_ = data.split
-        self.is_trained_ = trained
-        history = self.history_ = dict(self.history_ or {})
-        monitored = _PLANS[self.config.objective].validation_names[0]
-        new = {
-            "train_loss": curves.train,
-            monitored: curves.validation,
-            **curves.terms,
-            "learning_rate": curves.lr,
-        }
-        for name, values in new.items():
-            frame = history_frame(name, list(values), list(values.values()))
-            history[name] = pd.concat([history[name], frame]) if name in history else frame
-
-    def get_latent_representation(
-        self,
-        adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        batch_size: int | None = None,
-        key_added: str | None = "X_scenc",
-        *,
-        max_genes: int | Literal["context"] | None = "context",
-        draw: Literal["random", "top"] = "random",
-        precision: str = "auto",
-    ) -> NDArray[np.float32]:
-        """Embed cells: the mean of a cell's tokens, as `ModelConfig.pooling` says.
-
-        An embedding depends on the model's seed and the cell's own counts only, not on the cells
-        beside it, the batch size, the order of cells or genes, or the run (up to rounding, whose
-        order a GPU may change). Genes are matched by
-        name; those the training data did not have are left out.
-
-        Parameters
-        ----------
-        adata
-            Cells to embed; ``None``: those the model was made with.
-        indices
-            Rows to embed, or a boolean mask; ``None``: all.
-        batch_size
-            Cells per batch; changes speed and memory only.
-        key_added
-            Where in ``adata.obsm`` the embedding is written, if all cells are embedded and `adata`
-            is not a view; ``None``: nowhere. Which model made it, how, and with which share of its
-            genes goes to ``adata.uns["scenc"]["embeddings"][key_added]``, how the genes matched to
-            ``adata.uns[f"{key_added}_genes"]``.
-        max_genes
-            Genes a cell keeps: as many as in training (``"context"``), a number, or all
-            (``None``).
-        draw
-            Which ones a cell with more keeps: drawn at random, or those with the highest counts.
-        precision
-            What matrix products are computed in: ``"32-true"``, ``"tf32"`` (FP32 with factors of
-            11 significant bits, on CUDA), ``"bf16-mixed"`` or ``"16-mixed"``. ``"auto"`` is TF32 on
-            CUDA and full FP32 elsewhere.
-
-        Returns
-        -------
-        Row i is the i-th cell asked for, shape ``(n_cells, d_model)``. Cells without counts get
-        zeros, with a warning.
-
-        Raises
-        ------
-        RuntimeError
-            The model is not trained.
-        ValueError
-            The counts are unusable, or too few genes are known to the model.
-        IndexError
-            `indices` are out of range.
-
-        Examples
-        --------
-        >>> model.get_latent_representation()
-        >>> sc.pp.neighbors(adata, use_rep="X_scenc")
-        """
-        cells, rows = self._query(adata, indices)
-        context = self.config.context if max_genes == "context" else max_genes
-        tokenizer = make_tokenizer(self.config, context=context, draw=draw)
-        embed, width = self.module.embed_cells, self.config.d_model
-        embedding, empty = apply_to_cells(
-            embed, width, self.module, cells, rows, tokenizer, batch_size, precision=precision
-        )
-        if len(empty):
-            first = cells.names[rows[empty[0]]]
-            warnings.warn(
-                f"{len(empty)} cells have no counts in the model's genes and are embedded as zeros "
-                f"(first: {first!r}).",
-                UserWarning,
-                stacklevel=2,
-            )
-        if key_added is not None and indices is None:
-            target = self.adata if adata is None else adata
-            if getattr(target, "is_view", False):
-                warnings.warn(
-                    f"adata is a view: the embedding is returned but not written to "
-                    f"obsm[{key_added!r}]. Use adata.copy() to have it written.",
-                    UserWarning,
-                    stacklevel=2,
-                )
-            else:
-                target.obsm[key_added] = embedding
-                target.uns[f"{key_added}_genes"] = cells.match.to_uns()
-                how = {"max_genes": max_genes or "all", "draw": draw, "precision": precision}
-                model = describe_model(self._state(), self.module)
-                record_embedding(target.uns, key_added, describe_embedding(model, cells.match, how))
-        return embedding
-
-    def get_gene_embeddings(self) -> pd.DataFrame:
-        """Return the gene encoder's vector of every gene of the vocabulary.
-
-        Returns
-        -------
-        Genes x d_model.
-
-        Raises
-        ------
-        RuntimeError
-            The model is not trained.
-
-        Examples
-        --------
-        >>> model.get_gene_embeddings().loc["CD3D"]
-        """
-        self._require_trained()
-        self.module.eval()
-        with torch.inference_mode():
-            table = self.module.gene_encoder.table().float().cpu().numpy()
-        return pd.DataFrame(table.copy(), index=self.vocabulary)
-
-    def embed_files(
-        self,
-        files: CellFiles | Iterable[str | os.PathLike[str]],
-        out: str | os.PathLike[str],
-        *,
-        format: Literal["h5ad", "zarr"] = "h5ad",  # what users call it
-        key_added: str = "X_scenc",
-        batch_size: int | None = None,
-        layer: str | Mapping[str, str] | None = None,
-        gene_ids: str | None = None,
-        overwrite: bool = False,
-        progress: bool = True,
-        precision: str = "auto",
-    ) -> list[Path]:
-        """Embed the cells of files, each into a file of its own, without holding any in memory.
-
-        Every written file has the cells of its source, in their order, with all of obs, the
-        embedding in obsm, and in uns what `get_latent_representation` writes there; it has no
-        counts. It appears whole or not at all.
-
-        Parameters
-        ----------
-        files
-            Paths or addresses of .h5ad files and zarr stores, or `scenc.data.CellFiles` of them.
-        out
-            Folder for the written files, which are called as their sources are; those of one name
-            get the names of the folders by which they differ in front (``s1_sample.h5ad``).
-        format
-            What is written: ``"h5ad"`` or ``"zarr"``.
-        key_added
-            Where in obsm the embedding goes.
-        batch_size
-            Cells per batch; changes speed and memory only.
-        layer, gene_ids
-            As in `scenc.data.CellFiles`; not where these are given, which have their own.
-        overwrite
-            Whether files that are there may be replaced; otherwise it is an error.
-        progress
-            Whether to show progress.
-        precision
-            As in `get_latent_representation`.
-
-        Returns
-        -------
-        The written files, in the order of `files`.
-
-        Raises
-        ------
-        RuntimeError
-            The model is not trained.
-        CellFilesError
-            Some files cannot be used; the message names everything that is wrong with any of them.
-        FileExistsError
-            A file that is to be written exists.
-        TypeError
-            `files` are no files: an AnnData, a `scenc.data.CellStore`; or `layer` or `gene_ids` is
-            given beside `scenc.data.CellFiles`.
-
-        Examples
-        --------
-        >>> model.embed_files(["lung.h5ad", "gut.zarr"], "embedded")
-        """
-        self._require_trained()
-        choose(format, ("h5ad", "zarr"), "format")
-        choose(precision, PRECISIONS, "precision")
-        if isinstance(files, CellFiles):
-            if layer is not None or gene_ids is not None:
-                raise TypeError("layer and gene_ids belong to the CellFiles that are given.")
-            cells = copy(files)
-        else:
-            cells = CellFiles(
-                files,
-                layer=layer,
-                gene_ids=gene_ids,
-                feature_types=self._setup_args.get("feature_types"),
-                genes=self.vocabulary.tolist(),
-                validation_size=0.0,
-                progress=progress,
-            )
-        cells.use_vocabulary(self.vocabulary, self.counted)
-        for path, matched, gene_map in zip(
-            cells.paths, cells.matches, cells.gene_maps, strict=True
-        ):
-            check_depth(matched, gene_map, self.counted, self._count_shares, path)
-        cells.tokenizer = make_tokenizer(self.config)
-        cells.batch_size = batch_size or _BATCH_SIZE
-        cells.seed = self.config.seed
-        cells.pin_memory = self.module.device.type == "cuda"
-        return embed_files(
-            self.module,
-            cells,
-            Path(out),
-            model=describe_model(self._state(), self.module),
-            format=format,
-            key_added=key_added,
-            overwrite=overwrite,
-            progress=progress,
-            precision=precision,
-        )
 
     def save(self, dir_path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the model into a folder: ``weights.safetensors`` and ``model.json``.
