@@ -1,12 +1,6 @@
 """What people do with an embedding, on arrays alone: nothing here needs a `scenc.Model`."""
 
-from scenc.tasks._annotation import (
-    UNKNOWN_LABEL,
-    LabelClassifier,
-    LabelPredictions,
-    majority,
-    over_clusters,
-)
+from scenc.tasks._annotation import UNKNOWN_LABEL, LabelClassifier, LabelPredictions
 from scenc.tasks._attributions import (
     Attributions,
     attribute_tokens,
@@ -22,6 +16,7 @@ from scenc.tasks._gene_programmes import (
     score_programmes,
 )
 from scenc.tasks._linear import Directions, fit_directions, read_directions
+from scenc.tasks._majority import majority, over_clusters
 from scenc.tasks._mapping import Mapping, map_to_reference
 
 __all__ = [

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
-from scenc import __version__
 from scenc._arguments import choose
 from scenc._printing import Printed, PrintedTable, list_some
-from scenc.io import ModelFileError, atomic_folder
+from scenc.io import ModelFileError
 from scenc.metrics import MISSING
-from scenc.tasks._linear import Directions, fit_directions
-from scenc.tasks._nearest import (
-    held_out,
-    make_folds,
-    nearest,
-    nearest_held_out,
-    neighbor_weights,
-    percentile,
-)
+from scenc.tasks._calibration import LabelledCells, calibrate, fit_linear, vote_logits
+from scenc.tasks._classifier_files import is_classifier, read_classifier, write_classifier
+from scenc.tasks._linear import Directions
+from scenc.tasks._nearest import nearest, percentile
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -42,15 +34,8 @@ CONFIDENCE_THRESHOLD = 0.5
 DISTANCE_THRESHOLD = 95.0
 N_NEIGHBORS = 15
 REGULARISATION = 0.1
-# Cells that a classifier is fitted to while it is calibrated.
-_MOST_FITTED = 20_000
 # A type with fewer cells that have been held out has no percentiles of its own.
 _LEAST_OF_TYPE = 20
-# Cells whose types others have too: with fewer there is nothing to calibrate by.
-_LEAST_HELD_OUT = 20
-
-FORMAT, VERSION = "scenc-label-classifier", 1
-_CARD, _ARRAYS = "classifier.json", "classifier.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,24 +207,30 @@ class LabelClassifier(Printed):
                 f"({int((~known).sum()):,} of {len(known):,} cells have no label)."
             )
         groups = None if batches is None else pd.factorize(np.asarray(batches)[known])[0]
-        draft = cls(
+        labelled = LabelledCells(cells[known], codes.astype(np.int64), len(classes))
+        linear = partial(fit_linear, types=pd.Index(classes), C=C, class_weight=class_weight)
+        found = calibrate(
+            labelled,
+            groups,
+            n_neighbors=n_neighbors,
+            fit=linear if method == "logreg" else None,
+            seed=seed,
+            progress=progress,
+        )
+        return cls(
             classes=tuple(classes.tolist()),
             method=method,
-            embedding=cells[known],
-            codes=codes.astype(np.int64),
-            temperature=1.0,
-            distances=np.zeros(0, np.float32),
-            distance_codes=np.zeros(0, np.int64),
+            embedding=labelled.embedding,
+            codes=labelled.codes,
             n_neighbors=n_neighbors,
             unknown_threshold=float(unknown_threshold),
             distance_threshold=float(distance_threshold),
             n_unlabelled=int((~known).sum()),
-            n_batches=1 if groups is None else int(groups.max()) + 1,
             labels_key=labels_key,
             model=model,
             seed=seed,
+            **found._asdict(),
         )
-        return _calibrated(draft, groups, C, class_weight, progress)
 
     def predict(
         self,
@@ -280,10 +271,10 @@ class LabelClassifier(Printed):
             )
         rows, distances = nearest(self.embedding, cells, self.n_neighbors, self.seed)
         if self.directions is None:
-            logits = _vote_logits(self.codes[rows], distances, len(self.classes))
+            logits = vote_logits(self.codes[rows], distances, len(self.classes))
         else:
             logits = self.directions.scores(cells)
-        probabilities = _softmax(logits / self.temperature).astype(np.float32)
+        probabilities = softmax(logits / self.temperature, axis=1).astype(np.float32)
         best = probabilities.argmax(axis=1)
         distance = self._percentiles(distances.mean(axis=1), best)
         empty = ~cells.any(axis=1)
@@ -323,24 +314,13 @@ class LabelClassifier(Printed):
             The folder exists.
         """
         folder = Path(path)
-        if folder.exists() and not (overwrite and (folder / _CARD).is_file()):
+        if folder.exists() and not (overwrite and is_classifier(folder)):
             remedy = "pass overwrite=True to replace it" if not overwrite else "it is no classifier"
             raise FileExistsError(f"{folder} exists: {remedy}.")
-        from safetensors.numpy import save_file
-
         arrays = {name: getattr(self, name) for name in _OWN_ARRAYS}
         if self.directions is not None:
             arrays |= {name: getattr(self.directions, name) for name in _LINEAR_ARRAYS}
-        with atomic_folder(folder) as draft:
-            save_file(
-                {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-                draft / _ARRAYS,
-            )
-            digest = hashlib.sha256((draft / _ARRAYS).read_bytes()).hexdigest()
-            card = {"format": FORMAT, "version": VERSION, "scenc": __version__, "sha256": digest}
-            card |= {name: getattr(self, name) for name in _KINDS}
-            text = json.dumps(card, indent=1, allow_nan=False)
-            (draft / _CARD).write_text(text, encoding="utf-8")
+        write_classifier(folder, {name: getattr(self, name) for name in _KINDS}, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LabelClassifier:
@@ -354,7 +334,7 @@ class LabelClassifier(Printed):
             A file is damaged, foreign, of a newer version, or does not hold what it says.
         """
         folder = Path(path)
-        card, arrays = _read_card(folder), _read_arrays(folder)
+        card, arrays = read_classifier(folder)
         try:
             plain: dict[str, Any] = {name: kind(card[name]) for name, kind in _KINDS.items()}
             plain["classes"] = tuple(str(name) for name in card["classes"])
@@ -439,61 +419,6 @@ def label_names(labels: ArrayLike) -> NDArray[np.object_]:
     return names
 
 
-def majority(labels: NDArray[np.object_], clusters: ArrayLike) -> NDArray[np.object_]:
-    """Give all cells of a cluster the name that most of them have; of several, the first by name.
-
-    Parameters
-    ----------
-    labels
-        Name of each cell, shape ``(n_cells,)``.
-    clusters
-        Cluster of each cell, shape ``(n_cells,)``; a cell without one keeps its name.
-
-    References
-    ----------
-    Dominguez Conde et al. (2022), Cross-tissue immune cell analysis reveals tissue-specific
-    features in humans (CellTypist).
-    """
-    cluster, _ = pd.factorize(np.asarray(clusters, dtype=object))
-    code, names = pd.factorize(labels, sort=True)
-    votes = np.zeros((cluster.max() + 1, len(names)), np.int64)
-    np.add.at(votes, (cluster[cluster >= 0], code[cluster >= 0]), 1)
-    winners = np.append(votes.argmax(axis=1), -1)[cluster]
-    return np.where(winners < 0, labels, np.asarray(names, dtype=object)[winners])
-
-
-def over_clusters(embedding: NDArray[np.float32], seed: int = 0) -> NDArray[np.int64]:
-    """Part cells into many small clusters by Leiden, as CellTypist does before it votes.
-
-    The resolution grows with the number of cells: 5 below 5,000 cells, up to 30.
-
-    Returns
-    -------
-    Cluster of each cell, shape ``(n_cells,)``. Up to three cells are clusters of their own.
-    """
-    n_cells = len(embedding)
-    if n_cells <= 3:
-        return np.arange(n_cells)
-    import scanpy as sc
-    from anndata import AnnData
-
-    from scenc._threads import kept_threads
-
-    resolution = 5 * (1 + int(np.searchsorted(_CLUSTER_STEPS, n_cells, side="right")))
-    graph = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(n_cells).astype(str)))
-    graph.obsm["X"] = embedding
-    with kept_threads():
-        sc.pp.neighbors(graph, min(10, n_cells - 1), use_rep="X", random_state=seed)
-        sc.tl.leiden(
-            graph, resolution, flavor="igraph", n_iterations=2, directed=False, random_state=seed
-        )
-    return np.asarray(graph.obs["leiden"].cat.codes, dtype=np.int64)
-
-
-# Numbers of cells from which on clusters are smaller still.
-_CLUSTER_STEPS = (5_000, 20_000, 40_000, 100_000, 200_000)
-
-
 def _check_numbers(least: float, most: float, n_neighbors: int, C: float) -> None:
     if not 0 <= least <= 1:
         raise ValueError(f"unknown_threshold is a probability, 0 to 1, got {least}.")
@@ -503,163 +428,6 @@ def _check_numbers(least: float, most: float, n_neighbors: int, C: float) -> Non
         raise ValueError(f"n_neighbors must be at least 1, got {n_neighbors}.")
     if not C > 0:
         raise ValueError(f"C must be positive, got {C}.")
-
-
-def _calibrated(
-    draft: LabelClassifier,
-    batches: NDArray[np.int64] | None,
-    C: float,
-    class_weight: Literal["balanced"] | None,
-    progress: bool,
-) -> LabelClassifier:
-    """Return the classifier fitted, with its temperature and the reference's own distances."""
-    from tqdm.auto import tqdm
-
-    fit = partial(_fit_linear, classes=draft.classes, C=C, class_weight=class_weight)
-    folds = make_folds(draft.codes, batches, draft.seed)
-    parts = list(held_out(folds, draft.seed))
-    logits, codes, distances = [], [], []
-    rng = np.random.default_rng(draft.seed)
-    with tqdm(
-        total=len(parts) + 1, desc="Fitting labels", unit="fit", delay=2, disable=not progress
-    ) as bar:
-        for others, rows in parts:
-            # A type that only the part left out has cannot be found, nor be near, by the others.
-            rows = rows[np.isin(draft.codes[rows], draft.codes[others])]
-            if len(rows):
-                found = nearest_held_out(
-                    draft.embedding,
-                    rows,
-                    others if draft.n_batches > 1 else None,
-                    draft.n_neighbors,
-                    draft.seed,
-                )
-                distances.append(found[1].mean(axis=1))
-                codes.append(draft.codes[rows])
-                logits.append(_held_out_logits(draft, others, rows, found, fit, rng))
-            bar.update()
-        directions = None
-        if draft.method == "logreg":
-            directions = fit(draft.embedding, draft.codes)
-        bar.update()
-    if not logits and batches is not None:
-        # Each batch has types of its own: hold cells out instead.
-        return _calibrated(replace(draft, n_batches=1), None, C, class_weight, progress)
-    if not logits:
-        raise ValueError(
-            "Every type of the reference has one cell: there is nothing to learn from."
-        )
-    truth, own = np.concatenate(codes), np.concatenate(distances)
-    order = np.lexsort((own, truth))
-    return replace(
-        draft,
-        directions=directions,
-        temperature=_temperature(np.concatenate(logits), truth),
-        distances=own[order],
-        distance_codes=truth[order],
-    )
-
-
-def _held_out_logits(
-    draft: LabelClassifier,
-    others: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    found: tuple[NDArray[np.int64], NDArray[np.float32]],
-    fit: Callable[[NDArray[np.float32], NDArray[np.int64]], Directions],
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Return what a classifier of the other cells says of some rows."""
-    if draft.method == "knn":
-        return _vote_logits(draft.codes[found[0]], found[1], len(draft.classes))
-    if len(others) > _MOST_FITTED:
-        others = rng.permutation(others)[:_MOST_FITTED]
-    return fit(draft.embedding[others], draft.codes[others]).scores(draft.embedding[rows])
-
-
-def _fit_linear(
-    cells: NDArray[np.float32],
-    codes: NDArray[np.int64],
-    classes: tuple[str, ...],
-    C: float,
-    class_weight: Literal["balanced"] | None,
-) -> Directions:
-    """Fit logistic regression; types without cells get an offset that excludes them."""
-    types = pd.Index(classes)
-    weights, offsets = np.zeros((len(types), cells.shape[1])), np.full(len(types), -np.inf)
-    there = np.unique(codes)
-    if len(there) == 1:
-        offsets[there] = 0
-    else:
-        fitted = fit_directions(cells, types[codes], C=C, class_weight=class_weight)
-        at = types.get_indexer(fitted.types)
-        weights[at], offsets[at] = fitted.weights, fitted.offsets
-    return Directions(types, weights, offsets)
-
-
-def _vote_logits(
-    neighbors: NDArray[np.int64], distances: NDArray[np.float32], n_classes: int
-) -> NDArray[np.float64]:
-    """Return logarithms of the neighbours' weighted votes, with one vote more for all types."""
-    weights = distances.shape[1] * neighbor_weights(distances)
-    votes = np.full((len(neighbors), n_classes), 1 / n_classes)
-    rows = np.broadcast_to(np.arange(len(neighbors))[:, None], neighbors.shape)
-    np.add.at(votes, (rows, neighbors), weights)
-    return np.log(votes)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
-def _temperature(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    """Return the temperature under which held-out labels are most likely, between 1/20 and 20."""
-    if len(truth) < _LEAST_HELD_OUT:
-        return 1.0
-    from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-
-    own = logits[np.arange(len(truth)), truth]
-
-    def loss(log_temperature: float) -> float:
-        scale = np.exp(-log_temperature)
-        return float(np.mean(logsumexp(scale * logits, axis=1) - scale * own))
-
-    found = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
-    return float(np.exp(found.x))
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    for name in (_CARD, _ARRAYS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is no saved classifier: {name} is missing.")
-    try:
-        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{folder / _CARD} is damaged: {error}.") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ModelFileError(f"{folder / _CARD} does not describe a classifier of scenc.")
-    if card.get("version") != VERSION:
-        raise ModelFileError(
-            f"{folder} is of format version {card.get('version')!r}; this scenc reads {VERSION}."
-        )
-    digest = hashlib.sha256((folder / _ARRAYS).read_bytes()).hexdigest()
-    if card.get("sha256") != digest:
-        raise ModelFileError(
-            f"{folder / _ARRAYS} is not the file that {_CARD} describes (checksums differ)."
-        )
-    return card
-
-
-def _read_arrays(folder: Path) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays: dict[str, NDArray[Any]] = load_file(folder / _ARRAYS)
-    except SafetensorError as error:
-        raise ModelFileError(f"{folder / _ARRAYS} is damaged: {error}.") from None
-    return arrays
 
 
 def _check_parts(loaded: LabelClassifier) -> None:
