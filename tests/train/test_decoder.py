@@ -119,3 +119,20 @@ def test_a_loss_that_is_not_finite_changes_nothing(parts):
     fit_decoder(decoder, latent, read, TRAIN, VALIDATION, 20, seed=0)
     for name, weights in decoder.state_dict().items():
         assert torch.equal(weights, first[name])
+
+
+@pytest.mark.parametrize("reads", [1, 30])
+def test_a_fit_that_is_broken_off_leaves_the_weights_from_before(parts, reads):
+    decoder, latent, read = parts
+    before = deepcopy(decoder.state_dict())
+    left = iter(range(reads))
+
+    def read_until_interrupted(cells):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return read(cells)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_decoder(decoder, latent, read_until_interrupted, TRAIN, VALIDATION, 60, seed=0)
+    for name, weight in decoder.state_dict().items():
+        assert torch.equal(weight, before[name]), name

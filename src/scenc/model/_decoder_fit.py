@@ -46,10 +46,12 @@ def fit_decoder_to_cells(
     cells: AlignedCounts,
     covariates: NDArray[np.int64],
     split: CellSplit,
+    *,
     n_steps: int,
     seed: int,
     n_threads: int | None,
     deterministic: bool,
+    progress: bool,
 ) -> tuple[float, float]:
     """Embed cells whole, and fit the network's decoder to them.
 
@@ -67,6 +69,8 @@ def fit_decoder_to_cells(
         Of draws.
     n_threads, deterministic
         As the network was trained: the last digits depend on both.
+    progress
+        Whether to show progress.
 
     Returns
     -------
@@ -78,7 +82,9 @@ def fit_decoder_to_cells(
         latent, read = _whole_cells(network, cells, covariates, split)
         n_train, n_rows = len(split.train), len(latent.mean)
         train, validation = np.arange(n_train), np.arange(n_train, n_rows)
-        return fit_decoder(network.count_decoder, latent, read, train, validation, n_steps, seed)
+        return fit_decoder(
+            network.count_decoder, latent, read, train, validation, n_steps, seed, progress
+        )
 
 
 def _whole_cells(

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
 
+from scenc._distributed import is_first
 from scenc.model._aligned_counts import align_streamed
 from scenc.model._decoder_fit import fit_decoder_to_cells, sample_of
 from scenc.model._memory import fit_batch, gpu_memory, training_bytes
@@ -318,7 +319,14 @@ class TrainingMixin(BaseModelClass):
             raise
         self._record_training(curves, data, config, trained=True)
         if self.config.objective == "generative" and config.counts_weight and config.decoder_steps:
-            self._fit_decoder(data, files, config.decoder_steps, curves.n_threads, deterministic)
+            self._fit_decoder(
+                data,
+                files,
+                config.decoder_steps,
+                n_threads=curves.n_threads,
+                deterministic=deterministic,
+                progress=enable_progress_bar and is_first(),
+            )
         self._check_training(check, perf_counter() - start, data.loaded, files)
 
     def _fitting(
@@ -373,10 +381,9 @@ class TrainingMixin(BaseModelClass):
         data: TrainingData,
         files: CellModule | None,
         n_steps: int,
-        n_threads: int | None,
-        deterministic: bool,
+        **how: Any,
     ) -> None:
-        """Fit the decoder once more, to embeddings of whole cells, which do not change."""
+        """Fit the decoder to embeddings of whole cells; `how`: as `fit_decoder_to_cells` says."""
         split, seed = sample_of(data.split, self.config.seed), self.config.seed + self._n_epochs
         if data.loaded is not None:
             cells, covariates = data.loaded.cells, data.loaded.covariates
@@ -390,7 +397,7 @@ class TrainingMixin(BaseModelClass):
                 validation=np.searchsorted(rows, split.validation),
             )
         fit_decoder_to_cells(
-            self.module, cells, covariates, split, n_steps, seed, n_threads, deterministic
+            self.module, cells, covariates, split, n_steps=n_steps, seed=seed, **how
         )
 
     def _record_training(

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
+from tqdm.auto import tqdm
 
 from scenc._torch_settings import full_precision
 from scenc.nn import count_loss
@@ -52,11 +53,13 @@ def fit_decoder(
     validation: NDArray[np.int64],
     n_steps: int,
     seed: int,
+    progress: bool = False,
 ) -> tuple[float, float]:
     """Fit a decoder to cells whose z is given.
 
     The loss is minus the log-likelihood of a cell's counts given a draw of its z, per gene. If it
-    is higher at the end than before on the cells to validate on, the weights from before stay.
+    is higher at the end than before on the cells to validate on, or if the fit is broken off, the
+    weights from before stay.
 
     Parameters
     ----------
@@ -73,6 +76,8 @@ def fit_decoder(
         Steps of 256 cells; fewer where they would be more than 200 passes over the cells.
     seed
         Of the order of cells and the draws of z; global random states are left alone.
+    progress
+        Whether to show progress where it takes more than two seconds.
 
     Returns
     -------
@@ -102,14 +107,21 @@ def fit_decoder(
     n_genes = len(decoder.log_dispersion)
     with full_precision(device), torch.enable_grad():
         before, kept = validate(), deepcopy(decoder.state_dict())
-        for _ in range(n_steps):
-            cells = order.choice(train, min(_BATCH_SIZE, len(train)), replace=False)
-            loss = loss_of(cells, draw=True) / len(cells) / n_genes
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        after = validate()
+        steps = tqdm(
+            range(n_steps), desc="Fitting the decoder", unit="step", delay=2, disable=not progress
+        )
+        try:
+            for _ in steps:
+                cells = order.choice(train, min(_BATCH_SIZE, len(train)), replace=False)
+                loss = loss_of(cells, draw=True) / len(cells) / n_genes
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+            after = validate()
+        except BaseException:  # also an interrupt: half a fit is worse than none
+            decoder.load_state_dict(kept)
+            raise
         # Written so that NaN is no improvement either.
         if (held_out and not after < before) or not loss.isfinite():
             decoder.load_state_dict(kept)
