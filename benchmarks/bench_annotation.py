@@ -16,7 +16,8 @@ scVI's latent space. scVI's encoder is not told the batch (``encode_covariates=F
 default), so that cells of an unseen batch pass through it as they are; the query is loaded by
 ``SCVI.load_query_data`` and nothing is trained on it. On each embedding `LabelClassifier` with
 ``"logreg"`` and ``"knn"``. **CellTypist** is trained by its own ``celltypist.train`` on the
-log-normalised counts, if it is installed.
+log-normalised counts, if it is installed. (CellTypist 1.7 needs scikit-learn below 1.8: give it an
+environment of its own, and run ``--methods celltypist`` there.)
 
 **Scores**, of query cells whose type the reference has: accuracy, macro F1 and expected calibration
 error (15 bins of equal width) of the most probable type, before any cell is called "Unknown"; and
