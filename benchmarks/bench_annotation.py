@@ -14,10 +14,10 @@ or samples name the other half.
 (``Model.get_latent_representation``), 50 principal components of log-normalised variable genes,
 scVI's latent space. scVI's encoder is not told the batch (``encode_covariates=False``, its
 default), so that cells of an unseen batch pass through it as they are; the query is loaded by
-``SCVI.load_query_data`` and nothing is trained on it. On each embedding `LabelClassifier` with
-``"logreg"`` and ``"knn"``. **CellTypist** is trained by its own ``celltypist.train`` on the
-log-normalised counts, if it is installed. (CellTypist 1.7 needs scikit-learn below 1.8: give it an
-environment of its own, and run ``--methods celltypist`` there.)
+``SCVI.load_query_data`` and nothing is trained on it. It is trained with ``early_stopping=True``.
+On each embedding `LabelClassifier` with ``"logreg"`` and ``"knn"``. **CellTypist** is trained by its
+own ``celltypist.train`` on the log-normalised counts, if it is installed. (CellTypist 1.7 needs
+scikit-learn below 1.8: give it an environment of its own, and run ``--methods celltypist`` there.)
 
 **Scores**, of query cells whose type the reference has: accuracy, macro F1 and expected calibration
 error (15 bins of equal width) of the most probable type, before any cell is called "Unknown"; and
@@ -198,7 +198,7 @@ def embed_scvi(pair: Pair, seed: int) -> Embedded:
 
     watch = Stopwatch()
     counts = variable_genes(pair.reference, pair.batch_key)
-    model = fit_scvi(counts, pair.batch_key, seed)
+    model = fit_scvi(counts, pair.batch_key, seed, early_stopping=True)
     watch.stop("train")
     query = pair.query[:, counts.var_names].copy()
     loaded = scvi.model.SCVI.load_query_data(query, model)

@@ -165,15 +165,19 @@ def harmony(adata: ad.AnnData, batch_key: str | None, seed: int) -> Embedded:
 
 
 def fit_scvi(
-    counts: ad.AnnData, batch_key: str | None, seed: int, max_epochs: int | None = None
+    counts: ad.AnnData,
+    batch_key: str | None,
+    seed: int,
+    max_epochs: int | None = None,
+    **settings: Any,
 ) -> SCVI:
-    """Train scVI with its defaults; `max_epochs` is for trials."""
+    """Train scVI with its defaults, unless settings of its training are given."""
     import scvi
 
     scvi.settings.seed = seed
     scvi.model.SCVI.setup_anndata(counts, batch_key=batch_key)
     model = scvi.model.SCVI(counts)
-    model.train(max_epochs, accelerator="cpu", enable_progress_bar=False, logger=False)
+    model.train(max_epochs, accelerator="cpu", enable_progress_bar=False, logger=False, **settings)
     return model
 
 
