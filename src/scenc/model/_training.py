@@ -245,26 +245,20 @@ class TrainingMixin(BaseModelClass):
         if "cell_visits" in overrides:
             # Visits asked for count, also where the preset goes by epochs.
             named.setdefault("max_epochs", None)
-        defaults = get_preset(self.preset, self.config.objective).train
-        config = TrainConfig.from_dict({**defaults, **named, **overrides})
         files = datamodule or self._datamodule
         about_checkpoints = _named_otherwise(
             ("resume", resume, False),
             ("overwrite", overwrite, False),
             ("checkpoint_every", checkpoint_every, _CHECKPOINT_EVERY),
         )
-        refuse_unused_training(
-            config,
-            defaults,
-            objective=self.config.objective,
-            has_files=files is not None,
+        config = self._training_config(
+            {**named, **overrides},
+            files,
             num_workers=num_workers,
             early_stopping=early_stopping,
             checkpoints=about_checkpoints if checkpoint_dir is None else {},
         )
         may_cut = "batch_size" not in named and (files is None or files.batch_size is None)
-        if files is not None and "batch_size" not in named:
-            config = replace(config, batch_size=files.batch_size or config.batch_size)
         config = self._fitting(config, accelerator, strategy, precision, may_cut)
         pin_memory = accelerator != "cpu" and torch.cuda.is_available()
         data = self._training_data(files, config, num_workers, pin_memory)
@@ -328,6 +322,26 @@ class TrainingMixin(BaseModelClass):
                 progress=enable_progress_bar and is_first(),
             )
         self._check_training(check, perf_counter() - start, data.loaded, files)
+
+    def _training_config(
+        self, given: dict[str, Any], files: CellModule | None, **about: Any
+    ) -> TrainConfig:
+        """Return the preset's settings with those that are given; refuse what nothing would use.
+
+        `about` goes to `refuse_unused_training`.
+        """
+        defaults = get_preset(self.preset, self.config.objective).train
+        config = TrainConfig.from_dict({**defaults, **given})
+        refuse_unused_training(
+            config,
+            defaults,
+            objective=self.config.objective,
+            has_files=files is not None,
+            **about,
+        )
+        if files is not None and "batch_size" not in given:
+            config = replace(config, batch_size=files.batch_size or config.batch_size)
+        return config
 
     def _fitting(
         self,
