@@ -15,8 +15,8 @@ or samples name the other half.
 scVI's latent space. scVI's encoder is not told the batch (``encode_covariates=False``, its
 default), so that cells of an unseen batch pass through it as they are; the query is loaded by
 ``SCVI.load_query_data`` and nothing is trained on it. It is trained with ``early_stopping=True``.
-On each embedding `LabelClassifier` with ``"logreg"`` and ``"knn"``. **CellTypist** is trained by its
-own ``celltypist.train`` on the log-normalised counts, if it is installed. (CellTypist 1.7 needs
+On each embedding `LabelClassifier` with ``"logreg"`` and ``"knn"``. **CellTypist** is trained by
+its own ``celltypist.train`` on the log-normalised counts, if it is installed. (CellTypist 1.7 needs
 scikit-learn below 1.8: give it an environment of its own, and run ``--methods celltypist`` there.)
 
 **Scores**, of query cells whose type the reference has: accuracy, macro F1 and expected calibration
@@ -471,13 +471,14 @@ def markdown(rows: pd.DataFrame) -> str:
                 continue
             columns = [c for c in SHOWN if c in some and some[c].notna().any()]
             means = some.groupby(["method", "task"])[columns].mean().groupby("method").mean()
-            n_seeds = some.groupby(["method", "task"])["seed"].nunique().min()
-            lines = [f"**{title}**{note} ({some['task'].nunique()} tasks, seeds: {n_seeds})", ""]
-            lines += ["| | " + " | ".join(SHOWN[c] for c in columns) + " |"]
-            lines += ["| --- |" + " ---: |" * len(columns)]
+            n_seeds = some.groupby("method")["seed"].nunique()
+            lines = [f"**{title}**{note} ({some['task'].nunique()} tasks)", ""]
+            lines += ["| | seeds | " + " | ".join(SHOWN[c] for c in columns) + " |"]
+            lines += ["| --- |" + " ---: |" * (len(columns) + 1)]
             for method in (m for m in METHODS if m in means.index):
                 values = ["" if pd.isna(v) else f"{v:.3f}" for v in means.loc[method]]
-                lines.append(f"| {TITLES[method]} | " + " | ".join(values) + " |")
+                cells = [TITLES[method], str(n_seeds[method]), *values]
+                lines.append("| " + " | ".join(cells) + " |")
             parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
