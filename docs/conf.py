@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sys
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
@@ -67,6 +68,7 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "sphinx_book_theme"
+toc_object_entries_show_parents = "hide"
 html_math_renderer = "mathml"
 html_title = f"scenc {version}"
 html_static_path = ["_static"]
@@ -132,25 +134,45 @@ def _number(value: Any) -> str:
 myst_substitutions = {"presets": _presets_table()}
 
 
-def _write_thumbnails() -> None:
-    """Write the picture of each tutorial's card: the output of the cell tagged ``thumbnail``."""
+def _write_pictures() -> dict[str, str]:
+    """Write pictures from the outputs of tutorials; return those of functions, by the function.
+
+    The picture of a tutorial's card is the output of the cell tagged ``thumbnail``; that of a
+    function of `scenc.pl` is the output of the first cell that calls it.
+    """
     here = Path(__file__).parent
     folder = here / "generated" / "thumbnails"
     folder.mkdir(parents=True, exist_ok=True)
+    drawn: dict[str, str] = {}
     for path in sorted((here / "tutorials").glob("*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        tagged = [cell for cell in cells if "thumbnail" in cell["metadata"].get("tags", ())]
-        pictures = [
-            output["data"]["image/png"]
-            for cell in tagged
-            for output in cell["outputs"]
-            if "image/png" in output.get("data", {})
-        ]
-        if pictures:  # without, Sphinx warns of the picture that is missing
-            (folder / f"{path.stem}.png").write_bytes(base64.b64decode(pictures[-1]))
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            outputs = [output.get("data", {}) for output in cell.get("outputs", ())]
+            pictures = [data["image/png"] for data in outputs if "image/png" in data]
+            if not pictures:
+                continue
+            names = {path.stem} if "thumbnail" in cell["metadata"].get("tags", ()) else set()
+            names |= {*re.findall(r"scenc\.pl\.\w+", "".join(cell["source"]))} - drawn.keys()
+            for name in names:  # without the card's, Sphinx warns of the picture that is missing
+                (folder / f"{name}.png").write_bytes(base64.b64decode(pictures[-1]))
+                drawn[name] = f"thumbnails/{name}.png"
+    return drawn
 
 
-_write_thumbnails()
+# What plot functions draw, shown on their pages (_templates/autosummary/base.rst): as in other
+# pages where it is there, else as drawn by plots.py.
+autosummary_context = {
+    "pictures": {
+        "scenc.pl.mapping": "/_static/mapping.png",
+        "scenc.pl.integration": "/_static/replication/integration.svg",
+        "scenc.pl.classification": "/_static/replication/classification.svg",
+        "scenc.pl.reconstruction": "/_static/replication/reconstruction.svg",
+        "scenc.pl.training_curves": "/_static/replication/training.svg",
+        "scenc.pl.budgets": "/_static/replication/budgets.svg",
+        "scenc.pl.differences": "/_static/plots/differences.svg",
+        "scenc.pl.published_encodings": "/_static/plots/published_encodings.png",
+        **_write_pictures(),
+    }
+}
 
 
 def _fields_are_parameters(

@@ -40,6 +40,41 @@ def test_llms_txt_lists_every_page():
     assert listed == pages
 
 
+def test_links_of_the_readme_lead_somewhere():
+    """Those of pages are held by Sphinx, which does not read this one."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    links = [link for link in links if "://" not in link]
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert (ROOT / path).exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"\W+", "-", heading.lower()) for heading in headings], link
+
+
+def test_commands_on_pages_have_the_options_they_are_given():
+    from typer.main import get_command
+
+    from scenc.cli import app
+
+    shown = [
+        line
+        for path in [ROOT / "README.md", *DOCS.glob("*.md")]
+        for line in re.findall(r"scenc [a-z][^\n`#]*", path.read_text("utf-8").replace("\\\n", ""))
+        if " --" in line
+    ]
+    assert len(shown) > 20
+    for line in shown:
+        command, words = get_command(app), line.split()[1:]
+        while words and words[0] in getattr(command, "commands", ()):
+            command = command.commands[words.pop(0)]
+        known = {name for option in command.params for name in option.opts + option.secondary_opts}
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert used <= known, line
+
+
 @pytest.fixture(scope="module")
 def user_folder(tmp_path_factory):
     """A folder with cells of a user's own, to run a page's code in."""

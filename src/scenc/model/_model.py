@@ -74,8 +74,8 @@ class Model(
     """A transformer over the genes of a cell, with the encodings of your choice.
 
     A cell is the bag of its expressed genes. Each becomes a token, the sum of a vector for the gene
-    and a vector for its expression; a transformer mixes them; it is trained to predict the
-    expression of masked genes; a cell's embedding is the mean of its tokens.
+    and a vector for its expression. A transformer mixes the tokens, and a cell's embedding is
+    pooled from them. What it is trained for is `objective`.
 
     Parameters
     ----------
@@ -217,10 +217,14 @@ class Model(
     def history(self) -> dict[str, pd.DataFrame] | None:
         """Training curves by optimizer step, as one-column DataFrames; None before training.
 
-        ``train_loss``, ``reconstruction_loss_validation`` and ``learning_rate``; with the
-        other objectives than the masked one also ``validation_loss``, which chooses the best
-        weights, and its terms: ``contrast_loss_validation``, ``anchor_loss_validation``, and with
-        the generative one ``count_loss_validation`` and ``kl_validation``.
+        ``train_loss``, ``reconstruction_loss_validation`` and ``learning_rate``. The contrastive
+        and the generative objective also have ``validation_loss``, which chooses the best weights,
+        and its terms: ``contrast_loss_validation``, ``anchor_loss_validation``, and the generative
+        one ``count_loss_validation`` and ``kl_validation``.
+
+        Examples
+        --------
+        >>> model.history["train_loss"].tail()
         """
         return self.history_
 
@@ -231,6 +235,10 @@ class Model(
         ----------
         adata
             The data; genes are matched by name. They are refused where a query would be.
+
+        Examples
+        --------
+        >>> model.attach(adata)
         """
         setup = getattr(type(self), self.registry_["setup_method_name"])
         setup(adata, source_registry=self.registry_, extend_categories=True, **self._setup_args)

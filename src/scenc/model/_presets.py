@@ -303,6 +303,11 @@ def get_preset(name: str, objective: str | None = None) -> Preset:
     ------
     ValueError
         There is no such preset or objective.
+
+    Examples
+    --------
+    >>> scenc.model.get_preset("paper").train["batch_size"]
+    512
     """
     default = PRESETS[choose(name, PRESETS, "preset")].objective
     entry = _ENTRIES[name, choose(objective or default, OBJECTIVES, "objective")]

@@ -119,6 +119,12 @@ class ModelConfig:
         components.
     seed
         Seed of the initial weights, the split, the order of cells, all draws and dropout.
+
+    Examples
+    --------
+    >>> config = scenc.nn.ModelConfig(d_model=128, n_layers=4, n_heads=4)
+    >>> config.d_model
+    128
     """
 
     gene_encoder: GeneEncoderName = "learned"

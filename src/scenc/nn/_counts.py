@@ -149,7 +149,19 @@ class CountDecoder(nn.Module):
 
 
 def kl_divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """Return KL(Normal(mean, variance) || Normal(0, 1)) of each cell, shape ``(n_cells,)``."""
+    """Return KL(Normal(mean, variance) || Normal(0, 1)) of each cell, shape ``(n_cells,)``.
+
+    Parameters
+    ----------
+    mean, log_variance
+        Of each cell's z, shape ``(n_cells, n_latent)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> scenc.nn.kl_divergence(torch.ones(2, 3), torch.zeros(2, 3))
+    tensor([1.5000, 1.5000])
+    """
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=-1)
 
 

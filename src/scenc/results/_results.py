@@ -211,6 +211,10 @@ class Results(Printed):
         -------
         One row per encoding, budget, data set and metric: ``value`` (the mean over the seeds where
         it is defined), ``std`` (over seeds, ``ddof=1``), ``n_seeds``.
+
+        Examples
+        --------
+        >>> results.per_dataset()
         """
         keys = ["encoding", "budget", "dataset", "metric"]
         grouped = self.scores.groupby(keys, sort=False, dropna=False)["value"]
@@ -225,6 +229,10 @@ class Results(Printed):
         One row per encoding, budget and metric: ``mean``, ``std`` (``ddof=1``), ``n_datasets``
         (those where the metric is defined; compare means over the same data sets only, as
         `relative_differences` and `bootstrap` do).
+
+        Examples
+        --------
+        >>> results.summary()
         """
         keys = ["encoding", "budget", "metric"]
         grouped = self.per_dataset().groupby(keys, sort=False, dropna=False)["value"]
@@ -259,6 +267,10 @@ class Results(Printed):
         One row per budget, comparison and metric: ``budget``, ``comparison``, ``within``,
         ``metric``, ``a``, ``b`` (the means), ``difference``, ``relative`` (``a / b - 1``),
         ``n_datasets``, ``n_seeds``.
+
+        Examples
+        --------
+        >>> results.relative_differences()
         """
         rows = [
             {"budget": budget, **_means(paired, comparison, metric), **_size(paired)}

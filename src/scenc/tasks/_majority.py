@@ -26,6 +26,12 @@ def majority(labels: NDArray[np.object_], clusters: ArrayLike) -> NDArray[np.obj
     clusters
         Cluster of each cell, shape ``(n_cells,)``; a cell without one keeps its name.
 
+    Examples
+    --------
+    >>> names = np.array(["B", "B", "T", "T"], dtype=object)
+    >>> scenc.tasks.majority(names, [0, 0, 0, 1]).tolist()
+    ['B', 'B', 'B', 'T']
+
     References
     ----------
     Dominguez Conde et al. (2022), Cross-tissue immune cell analysis reveals tissue-specific
@@ -43,6 +49,13 @@ def over_clusters(embedding: NDArray[np.float32], seed: int = 0) -> NDArray[np.i
     """Part cells into many small clusters by Leiden, as CellTypist does before it votes.
 
     The resolution grows with the number of cells: 5 below 5,000 cells, up to 30.
+
+    Parameters
+    ----------
+    embedding
+        One row per cell, shape ``(n_cells, n_dims)``.
+    seed
+        Of the clustering.
 
     Returns
     -------

@@ -69,6 +69,12 @@ class TrainConfig:
         Optimizer steps between validations; ``None``: once an epoch.
     patience
         Validations without improvement before training stops early.
+
+    Examples
+    --------
+    >>> config = scenc.train.TrainConfig(max_epochs=10, lr=1e-3)
+    >>> config.max_epochs
+    10
     """
 
     max_epochs: int | None = 10

@@ -16,6 +16,11 @@ def warmup_cosine(step: int, *, warmup: int, total: int, floor: float = 0.0) -> 
         Steps of the whole training.
     floor
         Where the cosine ends.
+
+    Examples
+    --------
+    >>> [scenc.train.warmup_cosine(step, warmup=10, total=100) for step in (4, 9, 55, 100)]
+    [0.5, 1.0, 0.5, 0.0]
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -38,6 +38,10 @@ class TrainingSet:
         Column of var that holds gene identifiers; ``None``: var_names.
     n_cells
         Number of cells, for estimates made before the files are there; else it is counted.
+
+    Examples
+    --------
+    >>> scenc.benchmark.TrainingSet(["a.h5ad", "b.h5ad"])
     """
 
     data: AnnDataOrPath | Sequence[AnnDataOrPath]
@@ -76,6 +80,10 @@ class EvaluationSet:
     min_cells
         Types with fewer cells are left out of classification; the paper's 250 unless you say
         otherwise. Results say where no type reaches it.
+
+    Examples
+    --------
+    >>> scenc.benchmark.EvaluationSet(adata, label_key="cell_type", min_cells=50)
     """
 
     data: AnnDataOrPath

@@ -128,6 +128,13 @@ def check_counts(
     ------
     ValueError
         A value is NaN, infinite or negative; the message names its cell and gene.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> found = scenc.data.check_counts(rows, adata.obs_names, adata.var_names, "adata.X")
+    >>> found.n_fractional
+    0
     """
     named = np.asarray(gene_names != "")
     n_genes = np.zeros(rows.shape[0], np.int64)

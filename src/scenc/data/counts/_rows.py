@@ -115,6 +115,10 @@ def open_rows(matrix: Any, where: str = "X") -> CountRows:
     ------
     TypeError
         The matrix is of a kind that cannot be read by row.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
     """
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()

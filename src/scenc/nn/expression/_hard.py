@@ -26,6 +26,14 @@ class HardBinEncoder(ExpressionEncoder):
         values arrive as bins already, found from their cell's quantiles (`Tokenizer`).
     init_std
         Standard deviation of the initial table.
+
+    Examples
+    --------
+    >>> import torch
+    >>> edges = torch.tensor([1.0, 2.0])  # three bins of x~
+    >>> hard = scenc.nn.HardBinEncoder(d_model=64, n_bins=3, edges=edges)
+    >>> hard.bins(torch.tensor([0.0, 0.5, 1.5, 4.0])).tolist()
+    [0, 1, 2, 3]
     """
 
     edges: torch.Tensor | None

@@ -28,6 +28,13 @@ class LogBinEncoder(ExpressionEncoder):
         ``"scaled"``: it is the count scaled to a common library size, as in scBERT.
     init_std
         Standard deviation of the initial table.
+
+    Examples
+    --------
+    >>> import torch
+    >>> log = scenc.nn.LogBinEncoder(d_model=64)
+    >>> log.bins(torch.tensor([1.0, 2.0, 3.0, 7.0, 5000.0])).tolist()
+    [1, 1, 2, 3, 10]
     """
 
     def __init__(

@@ -27,6 +27,13 @@ class RawEncoder(ExpressionEncoder):
     reads
         What stands in the place of x~. The numbers of per-cell quantile bins
         (``"quantile_bins"``) make it the encoder of scGPT and Tahoe-x1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> raw = scenc.nn.RawEncoder(d_model=64)
+    >>> raw(torch.tensor([0.5, 3.0])).shape
+    torch.Size([2, 64])
     """
 
     def __init__(

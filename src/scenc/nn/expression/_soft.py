@@ -40,6 +40,15 @@ class SoftBinEncoder(ExpressionEncoder):
     reads
         What stands in the place of x~. Shares of a cell's logged counts (``"log_shares"``) make it
         the encoder of STATE, with 10 bins.
+
+    Examples
+    --------
+    >>> import torch
+    >>> soft = scenc.nn.SoftBinEncoder(d_model=64)
+    >>> soft(torch.tensor([0.5, 3.0])).shape
+    torch.Size([2, 64])
+    >>> soft.weights(torch.tensor([0.5, 3.0])).shape  # of the 20 bins
+    torch.Size([2, 20])
     """
 
     def __init__(

@@ -19,6 +19,13 @@ class LearnedGeneEncoder(GeneEncoder):
         Standard deviation of the initial table.
     layer_norm
         Whether a trained layer normalisation follows the table, as in scGPT and Tahoe-x1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> genes = scenc.nn.LearnedGeneEncoder(n_genes=2000, d_model=64)
+    >>> genes(torch.tensor([0, 7, 7])).shape
+    torch.Size([3, 64])
     """
 
     def __init__(
