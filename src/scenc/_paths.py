@@ -109,14 +109,16 @@ def model_files(folder: Path) -> tuple[str, str]:
     return SHARED_FILES if has_shared and not (folder / MODEL_FILES[0]).is_file() else MODEL_FILES
 
 
-def require_model(folder: Path) -> None:
+def require_model(folder: Path, remedy: str = "name the one that a model was saved in") -> None:
     """Refuse a folder that lacks a file of a saved model.
 
     Raises
     ------
     FileNotFoundError
-        Naming the folder and the file.
+        Naming the folder, and the file or what to do where there is no folder.
     """
+    if not folder.exists():
+        raise FileNotFoundError(f"There is no folder {folder}: {remedy}.")
     for name in model_files(folder):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no saved scenc model: {name} is missing.")

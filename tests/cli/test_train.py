@@ -60,6 +60,17 @@ def test_train_then_embed(run, files, tmp_path):
         np.testing.assert_allclose(found.obsm["X_scenc"], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_trial_is_as_long_as_it_is_asked_for(run, files, tmp_path):
+    options = ["--objective", "masked", "--batch-size", 16, "--cell-visits", 100]
+    code, out, err = run("train", files[0], "--out", tmp_path / "model", *options)
+    assert code == 0, err
+    assert "preparing" in out
+    curves = pd.concat(map(pd.read_csv, (tmp_path / "model.checkpoints").rglob("metrics.csv")))
+    # Whole passes over the cells, as few as have so many visits.
+    n_train = 0.9 * anndata.read_h5ad(files[0]).n_obs
+    assert 100 <= 16 * curves["train_loss"].notna().sum() <= 100 + n_train + 16
+
+
 def test_what_is_there_is_replaced_or_gone_on_from_as_said(run, files, tmp_path, monkeypatch):
     model, checkpoint = tmp_path / "model", tmp_path / "model.checkpoints" / "last.ckpt"
 
@@ -117,8 +128,8 @@ def store(files, tmp_path_factory):
 
 # A value for every option of a training that a store leaves to the user...
 FREE = {"--out", "--gene-encoder", "--expression-encoder", "--preset", "--objective",
-        "--protein-embeddings", "--max-epochs", "--batch-size", "--accumulate", "--devices",
-        "--nodes", "--strategy", "--precision", "--checkpoint-every", "--resume", "--seed",
+        "--protein-embeddings", "--max-epochs", "--cell-visits", "--batch-size", "--accumulate",
+        "--devices", "--nodes", "--strategy", "--precision", "--checkpoint-every", "--resume", "--seed",
         "--overwrite", "--help"}  # fmt: skip
 # ... and for every other.
 FIXED = {
@@ -201,13 +212,17 @@ def test_what_is_wrong_is_said_in_a_line(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["embed", "none", "cells.h5ad", "-o", "out"], "none is no saved scenc model"),
+        (["embed", "none", "cells.h5ad", "-o", "out"], "There is no folder none: name the one"),
         (["embed", "model", "none.h5ad", "-o", "out"], "There is no file none.h5ad."),
         (["embed", "model", "none.zarr", "-o", "out"], "There is no zarr store none.zarr."),
         (["embed", "model", "cells.h5ad", "-o", "done"], "pass --overwrite to replace it"),
         (["embed", "model", "cells.h5ad", "-o", "."], "is one of the files to read"),
         (["embed", "model", "cells.h5ad", "-o", "x", "--format", "csv"], "--format must be one of"),
         (["train", "none.h5ad", "-o", "out"], "There is no file none.h5ad."),
+        (
+            ["train", "cells.h5ad", "-o", "out", "--max-epochs", "1", "--cell-visits", "9"],
+            "Give --max-epochs or --cell-visits, not both",
+        ),
         (["train", "cells.h5ad", "-o", "model"], "pass --overwrite"),
         (["train", "cells.h5ad", "-o", "done"], "holds no scenc model: name another --out"),
         (["train", "cells.h5ad", "-o", "out", "--preset", "smal"], "Did you mean 'small'?"),

@@ -601,7 +601,7 @@ def test_the_command_line_embeds_by_a_repository(
         embedded.obsm["X_scenc"], trained.get_latent_representation(key_added=None)
     )
     result = CliRunner().invoke(app, ["embed", REPO, *files])
-    assert "is no saved scenc model" in str(result.exception)
+    assert "the --revision of a repository" in str(result.exception)
 
 
 def test_a_server_that_is_not_there_is_named(trained, monkeypatch):

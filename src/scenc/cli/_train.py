@@ -22,6 +22,7 @@ from scenc.cli import _options as options
 # What is decided when a store is built.
 _OF_STORES = ("layer", "gene_ids", "genes", "batch_key", "labels_key", "split_by",
               "validation_size", "check")  # fmt: skip
+_NO_MODEL = "name the one that a model was saved in, or the --revision of a repository"
 _FLAG_VALUES = ("true", "false", "yes", "no", "1", "0")
 
 
@@ -59,6 +60,10 @@ def train(
     split_by: options.SplitBy = "cell",
     validation_size: options.ValidationSize = 0.1,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the cells.")] = None,
+    cell_visits: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cells shown in all, instead of --max-epochs; fewer for a trial."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Cells a batch and device.")] = None,
     accumulate: Annotated[
         int | None, typer.Option(min=1, help="Batches whose gradients make one optimizer step.")
@@ -84,6 +89,10 @@ def train(
 ) -> None:
     """Train a model on files of cells, or on one store of them, and save it."""
     _require_inputs(files)
+    if max_epochs is not None and cell_visits is not None:
+        raise ValueError(
+            "Give --max-epochs or --cell-visits, not both: each says how long to train."
+        )
     _refuse_unused_vectors(gene_encoder, protein_embeddings)
     if len(files) == 1 and is_store(files[0]):
         _refuse_for_store(context, files[0], batch_key, labels_key)
@@ -107,6 +116,7 @@ def train(
         check=check,
         seed=seed,
     )
+    typer.echo(f"{cells.n_obs:,} cells; choosing genes and where to start from ...")
     model = scenc.Model(
         gene_encoder=gene_encoder,
         expression_encoder=expression_encoder,
@@ -117,7 +127,8 @@ def train(
         seed=seed,
     )
     sizes = ", ".join(f"{n:,} {split}" for split, n in cells.split_sizes.items())
-    typer.echo(f"{cells.n_obs:,} cells ({sizes}), {len(model.vocabulary):,} genes")
+    visits: dict[str, Any] = {} if cell_visits is None else {"cell_visits": cell_visits}
+    typer.echo(f"{sizes} cells, {len(model.vocabulary):,} genes; preparing batches ...")
     model.train(
         max_epochs=max_epochs,
         batch_size=batch_size,
@@ -131,6 +142,7 @@ def train(
         resume=resume,
         overwrite=overwrite and not resume,
         logger="csv",
+        **visits,
     )
     if is_first():
         model.save(out, overwrite=overwrite)
@@ -160,7 +172,7 @@ def embed(
 ) -> None:
     """Embed files of cells by a saved model, each into a file of its own."""
     if revision is None:
-        require_model(Path(model))
+        require_model(Path(model), _NO_MODEL)
     _require_inputs(files)
     for file in files:
         refuse_store(file, "embed the files that it was built from")
