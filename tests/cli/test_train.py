@@ -129,8 +129,8 @@ def store(files, tmp_path_factory):
 # A value for every option of a training that a store leaves to the user...
 FREE = {"--out", "--gene-encoder", "--expression-encoder", "--preset", "--objective",
         "--protein-embeddings", "--max-epochs", "--cell-visits", "--batch-size", "--accumulate",
-        "--devices", "--nodes", "--strategy", "--precision", "--checkpoint-every", "--resume", "--seed",
-        "--overwrite", "--help"}  # fmt: skip
+        "--devices", "--nodes", "--strategy", "--precision", "--checkpoint-every", "--resume",
+        "--seed", "--overwrite", "--help"}  # fmt: skip
 # ... and for every other.
 FIXED = {
     "--layer": "raw",
