@@ -133,7 +133,7 @@ def test_only_cuda_devices_are_looked_at(monkeypatch):
 
 
 def test_a_model_trains_with_the_batches_that_fit(adata, make_model, monkeypatch, train):
-    monkeypatch.setattr("scenc.model._model.gpu_memory", lambda accelerator, strategy: 10**6)
+    monkeypatch.setattr("scenc.model._training.gpu_memory", lambda accelerator, strategy: 10**6)
     monkeypatch.setattr(
         _memory, "training_bytes", lambda *_, batch_size, **__: batch_size * 10**6 // 20
     )
