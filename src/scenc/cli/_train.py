@@ -62,7 +62,7 @@ def train(
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the cells.")] = None,
     cell_visits: Annotated[
         int | None,
-        typer.Option(min=1, help="Cells shown in all, instead of --max-epochs; fewer for a trial."),
+        typer.Option(min=1, help="Cells to train on, each visit counted; not with --max-epochs."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Cells a batch and device.")] = None,
     accumulate: Annotated[
@@ -116,7 +116,7 @@ def train(
         check=check,
         seed=seed,
     )
-    typer.echo(f"{cells.n_obs:,} cells; choosing genes and where to start from ...")
+    typer.echo(f"{cells.n_obs:,} cells; choosing genes and the first weights ...")
     model = scenc.Model(
         gene_encoder=gene_encoder,
         expression_encoder=expression_encoder,

@@ -237,7 +237,7 @@ class TrainingMixin(BaseModelClass):
         >>> model.train(max_epochs=20, lr=5e-4)
         >>> model.history["reconstruction_loss_validation"]
         """
-        named = _named(
+        named = _given(
             max_epochs=max_epochs,
             batch_size=batch_size,
             accumulate_grad_batches=accumulate_grad_batches,
@@ -246,7 +246,7 @@ class TrainingMixin(BaseModelClass):
             # Visits asked for count, also where the preset goes by epochs.
             named.setdefault("max_epochs", None)
         files = datamodule or self._datamodule
-        about_checkpoints = _named_otherwise(
+        about_checkpoints = _not_default(
             ("resume", resume, False),
             ("overwrite", overwrite, False),
             ("checkpoint_every", checkpoint_every, _CHECKPOINT_EVERY),
@@ -259,7 +259,7 @@ class TrainingMixin(BaseModelClass):
             checkpoints=about_checkpoints if checkpoint_dir is None else {},
         )
         may_cut = "batch_size" not in named and (files is None or files.batch_size is None)
-        config = self._fitting(config, accelerator, strategy, precision, may_cut)
+        config = self._fit_into_memory(config, accelerator, strategy, precision, may_cut)
         pin_memory = accelerator != "cpu" and torch.cuda.is_available()
         data = self._training_data(files, config, num_workers, pin_memory)
         config = replace(config, max_epochs=config.epochs(len(data.split.train)))
@@ -343,7 +343,7 @@ class TrainingMixin(BaseModelClass):
             config = replace(config, batch_size=files.batch_size or config.batch_size)
         return config
 
-    def _fitting(
+    def _fit_into_memory(
         self,
         config: TrainConfig,
         accelerator: str,
@@ -436,11 +436,11 @@ class TrainingMixin(BaseModelClass):
             history[name] = pd.concat([history[name], frame]) if name in history else frame
 
 
-def _named(**arguments: Any) -> dict[str, Any]:
+def _given(**arguments: Any) -> dict[str, Any]:
     """Return the arguments that were given."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _named_otherwise(*arguments: tuple[str, Any, Any]) -> dict[str, Any]:
+def _not_default(*arguments: tuple[str, Any, Any]) -> dict[str, Any]:
     """Return the arguments, each a name, a value and a default, that are not the default."""
     return {name: value for name, value, default in arguments if value != default}
