@@ -203,12 +203,12 @@ def knn(halves: Halves, markers: list[str], k: int = K) -> Prediction:
     return Prediction(share, pd.DataFrame(predicted, columns=markers), watch.seconds, of_markers)
 
 
-def predict_scvi(halves: Halves, markers: list[str], max_epochs: int | None = None) -> Prediction:
+def predict_scvi(halves: Halves, markers: list[str], **settings: Any) -> Prediction:
     """Run scVI with its defaults; it has no way to leave genes out of a cell."""
     import scvi  # noqa: F401, as importing it is no part of training
 
     watch = Stopwatch()
-    model = fit_scvi(halves.seen, halves.batch_key, halves.seed, max_epochs)
+    model = fit_scvi(halves.seen, halves.batch_key, halves.seed, **settings)
     watch.stop("train")
     share = model.get_normalized_expression(n_samples=N_SAMPLES)[halves.seen.var_names].to_numpy()
     watch.stop("embed")

@@ -27,6 +27,7 @@ import subprocess
 import time
 import warnings
 from dataclasses import dataclass, field, fields, replace
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +170,7 @@ def fit_scvi(
     batch_key: str | None,
     seed: int,
     max_epochs: int | None = None,
+    accelerator: str = "cpu",
     **settings: Any,
 ) -> SCVI:
     """Train scVI with its defaults, unless settings of its training are given."""
@@ -177,7 +179,8 @@ def fit_scvi(
     scvi.settings.seed = seed
     scvi.model.SCVI.setup_anndata(counts, batch_key=batch_key)
     model = scvi.model.SCVI(counts)
-    model.train(max_epochs, accelerator="cpu", enable_progress_bar=False, logger=False, **settings)
+    settings = {"enable_progress_bar": False, "logger": False, **settings}
+    model.train(max_epochs, accelerator=accelerator, **settings)
     return model
 
 
@@ -194,7 +197,12 @@ def embed_scvi(adata: ad.AnnData, batch_key: str | None, seed: int, **settings: 
 
 
 def fit_scenc(
-    counts: ad.AnnData, batch_key: str | None, seed: int, trained: bool = True, **settings: Any
+    counts: ad.AnnData,
+    batch_key: str | None,
+    seed: int,
+    trained: bool = True,
+    accelerator: str = "cpu",
+    **settings: Any,
 ) -> scenc.Model:
     """Fit ``scenc.Model``; settings are those of `TrainConfig` or else of the model."""
     of_training = {field.name for field in fields(TrainConfig)}
@@ -203,7 +211,7 @@ def fit_scenc(
     model = scenc.Model(counts, seed=seed, **of_model)
     if trained:
         given = {name: value for name, value in settings.items() if name in of_training}
-        model.train(accelerator="cpu", enable_progress_bar=False, **given)
+        model.train(accelerator=accelerator, enable_progress_bar=False, **given)
     else:
         model.is_trained = True
     return model
@@ -509,6 +517,7 @@ def command_line(
         metavar=("NAME", "JSON"),
         help="scenc with these settings, of its model or its training, under a name",
     )
+    parser.add_argument("--accelerator", default="cpu", help="that methods train on: cpu, or cuda")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--scvi-epochs", type=int, help="for trials; default: scVI's own")
     parser.add_argument("--out", type=Path, default=Path(out))
@@ -552,6 +561,12 @@ def chosen_methods(
         if name in methods:
             raise SystemExit(f"{name!r} is a method; give the variant another name.")
         chosen[name] = replace(methods["scenc"], settings=json.loads(settings))
+    if args.accelerator != "cpu":
+        for name, method in chosen.items():
+            kinds = {parameter.kind for parameter in signature(method.run).parameters.values()}
+            if Parameter.VAR_KEYWORD in kinds:  # others, as PCA, do not train
+                settings = {**method.settings, "accelerator": args.accelerator}
+                chosen[name] = replace(method, settings=settings)
     return chosen
 
 

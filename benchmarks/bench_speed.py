@@ -3,6 +3,7 @@
     python benchmarks/bench_speed.py presets --cells pbmc3k.h5ad --json speed.json
     python benchmarks/bench_speed.py dropout --presets paper
     python benchmarks/bench_speed.py threads --busy 0 2
+    python benchmarks/bench_speed.py training --device cuda
     python benchmarks/bench_speed.py preparation --sizes 10000 100000
 
 Full cells are simulated and fill each preset's context; real ones are those of a file with counts
@@ -27,10 +28,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 
 import scenc
-from scenc._torch_settings import without_cudnn_attention
+from scenc._torch_settings import tf32_products, without_cudnn_attention
 from scenc.data import Tokenizer
 from scenc.model._presets import get_preset
 from scenc.nn import CellTransformer, ModelConfig
@@ -227,6 +229,9 @@ def bench_presets(args: argparse.Namespace) -> None:
             n_genes = counts.shape[1]
             some = np.random.default_rng(0).permutation(counts.shape[0])[:n_cells]
             networks = {"scenc": CellTransformer(config, n_genes), "plain": Plain(config, n_genes)}
+            if args.compile:
+                networks["compiled"] = CellTransformer(config, n_genes)
+                networks["compiled"].transformer.compile_blocks = True
             tokens = {
                 share: Tokenizer(config.context, mask_fraction=share)(
                     counts, some, np.arange(n_genes)
@@ -239,7 +244,11 @@ def bench_presets(args: argparse.Namespace) -> None:
             for which, network in networks.items():
                 optimizer = torch.optim.AdamW(network.to(device).parameters(), lr=1e-4)
                 steps[f"{which} train"] = _training(network, optimizer, scaler, half, tokens[0.5])
-                steps[f"{which} embed"] = _embedding(network, half, tokens[0.0])
+                if which != "compiled":  # only training is
+                    steps[f"{which} embed"] = _embedding(network, half, tokens[0.0])
+            if on_gpu:
+                tf32 = tf32_products(True)
+                steps["scenc embed tf32"] = _embedding(networks["scenc"], tf32, tokens[0.0])
             for what, seconds in seconds_of(steps, args.steps).items():
                 forward = flops(config, lengths, 0.5 if "train" in what else 0.0)
                 needed = forward * (3 if "train" in what else 1)
@@ -381,6 +390,80 @@ def keep_busy() -> None:
         pass
 
 
+class Waiting(Callback):
+    """Measures what passes from one batch's end to the next one's start: waiting for data, mostly.
+
+    Attributes
+    ----------
+    seconds
+        So far, after the first batch of each epoch, which threads begin to make only then.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._end: float | None = None
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Start the clock."""
+        self._end = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        """Stop it, unless the batch is an epoch's first."""
+        if self._end is not None and trainer.fit_loop.epoch_loop.batch_idx:
+            self.seconds += time.perf_counter() - self._end
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """Leave out what is not training."""
+        self._end = None
+
+    on_validation_start = on_train_epoch_end
+
+
+def bench_training(args: argparse.Namespace) -> None:
+    """Time whole trainings, from counts to the embedding, and what they wait for data."""
+    adata = many_cells(args.n_cells, 1_500)
+    adata.obs_names_make_unique()
+    rows = []
+    for preset in args.presets:
+        for objective in args.objectives:
+            scenc.Model.setup_anndata(adata, batch_key="batch")
+            start, waiting = time.perf_counter(), Waiting()
+            model = scenc.Model(adata, preset=preset, objective=objective)
+            made = time.perf_counter()
+            visits = {} if args.visits is None else {"cell_visits": args.visits}
+            model.train(
+                accelerator=args.device,
+                callbacks=[waiting],
+                enable_progress_bar=False,
+                check=False,
+                **visits,
+            )
+            trained = time.perf_counter()
+            model.get_latent_representation()
+            embedded = clock_of_day()
+            losses, config = model.history["train_loss"], model.train_config
+            row = {
+                "preset": preset,
+                "objective": objective,
+                "cells": adata.n_obs,
+                "visits": len(losses) * config.batch_size * config.accumulate_grad_batches,
+                "start_s": made - start,
+                "train_s": trained - made,
+                "waiting_s": waiting.seconds,
+                "embed_s": embedded - trained,
+                "seconds": embedded - start,
+            }
+            rows.append(row)
+            print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
+    _write(args, rows)
+
+
+def clock_of_day() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def bench_preparation(args: argparse.Namespace) -> None:
     """Time what objectives with partners need before it trains, and its memory."""
     from scenc.model._aligned_counts import align_anndata
@@ -484,6 +567,7 @@ def main() -> None:
         "presets": bench_presets,
         "dropout": bench_dropout,
         "threads": bench_threads,
+        "training": bench_training,
         "preparation": bench_preparation,
     }
     of = {}
@@ -496,7 +580,15 @@ def main() -> None:
         of[name].add_argument("--presets", nargs="+", default=["small", "paper"], choices=BATCH)
         of[name].add_argument("--batch", type=int, help="cells a step")
     of["presets"].add_argument("--device", default="cpu", help="cuda: in FP16 mixed precision")
+    of["presets"].add_argument(
+        "--compile", action="store_true", help="train with compiled blocks as well"
+    )
     of["presets"].add_argument("--cells", help="h5ad file with counts of real cells in X")
+    of["training"].add_argument("--device", default="cpu")
+    of["training"].add_argument("--presets", nargs="+", default=["small"], choices=BATCH)
+    of["training"].add_argument("--objectives", nargs="+", default=["generative"])
+    of["training"].add_argument("--n-cells", type=int, default=12_000)
+    of["training"].add_argument("--visits", type=int, help="the preset's by default")
     of["threads"].add_argument("--busy", nargs="+", type=int, default=[0, 2])
     of["preparation"].add_argument("--sizes", nargs="*", type=int, default=[10_000, 100_000])
     of["preparation"].add_argument(

@@ -46,13 +46,12 @@ def relative(found, expected):
 
 @pytest.mark.parametrize("pooling", ["mean", "expression"])
 @torch.inference_mode()
-def test_the_buckets_of_a_gpu_give_what_those_of_a_cpu_give(gpu, batch, pooling):
+def test_packed_cells_give_what_padded_ones_of_a_cpu_give(gpu, batch, pooling):
     network = build(pooling=pooling)
     embedded, decoded = network.embed_and_reconstruct(batch)
     there = batch.pin_memory() if gpu == "cuda" else batch
-    there = there.to(gpu, non_blocking=True)
-    if gpu == "cuda":
-        assert len(there.length_buckets) < len(batch.length_buckets)
+    there = there.to(gpu, non_blocking=True) if gpu == "cuda" else batch.packed()
+    assert there.packing is not None
     found, found_decoded = network.to(gpu).embed_and_reconstruct(there)
     assert relative(found.cpu(), embedded) < MOST["32-true"]
     shown = batch.masked

@@ -122,6 +122,24 @@ def test_every_precision_trains_as_full_precision_on_a_cpu(
     assert {weight.dtype for weight in model.module.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_compiled_blocks_train_as_others_do(cuda, adata, make_model, train, objective):
+    views = VIEWS if objective != "masked" else {}
+    plain, compiled = (
+        train(
+            make_model(adata, {"batch_key": "batch"}, dropout=0.0, **OBJECTIVES[objective]),
+            accelerator=cuda,
+            compile_blocks=compile_blocks,
+            **views,
+        )
+        for compile_blocks in (False, True)
+    )
+    for name in ("train_loss", "reconstruction_loss_validation"):
+        np.testing.assert_allclose(curve(compiled, name), curve(plain, name), rtol=0.02)
+    assert_close(embed(compiled, cuda), embed(plain, cuda), 0.05)
+    assert not compiled.module.transformer.compile_blocks
+
+
 def test_a_model_saved_on_a_gpu_loads_on_a_cpu_and_back(gpu, adata, make_model, train, tmp_path):
     model = train(make_model(adata), accelerator=gpu)
     model.save(tmp_path / "model")

@@ -122,6 +122,41 @@ def test_taking_a_batch_in_buckets_changes_nothing(make_batch, network, in_order
         torch.testing.assert_close(result(batch), result(whole), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"depth_token": True, "gene_encoder": "protein"},
+        {"pooling": "expression", "expression_encoder": "soft"},
+    ],
+)
+def test_packing_a_batch_changes_nothing(make_batch, settings):
+    network = build(**settings)
+    lengths = np.random.default_rng(0).integers(0, N_GENES, 60)
+    lengths[7] = 0
+    counts = np.arange(N_GENES) < lengths[:, None]
+    batch = make_batch(counts, mask_fraction=0.5, totals=True)
+    packed = batch.packed()
+
+    def results(batch):
+        network.zero_grad()
+        embedded = network.embed_cells(batch)
+        errors, _ = network.squared_errors(batch)
+        (errors.sum() + embedded.square().sum()).backward()
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        return [embedded.detach(), errors.detach(), *gradients]
+
+    for found, expected in zip(results(packed), results(batch), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    ((cells, layers),) = network.layers(packed)
+    assert cells == slice(0, 60)
+    for cells, expected in network.layers(batch):
+        for found, layer in zip(layers, expected, strict=True):
+            shown = batch.valid[cells, : layer.shape[1]]
+            width = layer.shape[1]
+            torch.testing.assert_close(found[cells, :width][shown], layer[shown])
+
+
 @torch.no_grad()
 def test_only_buckets_with_padding_have_a_mask(make_batch, network):
     masks = []
@@ -216,6 +251,7 @@ def without(batch, cell, hidden, query):
         cells=one,
         totals=one,
         max_masked=1,
+        n_valid=len(keep) + 1,
         length_buckets=(LengthBucket(0, 1, len(keep) + 1, False),),
     )
 

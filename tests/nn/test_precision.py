@@ -122,6 +122,7 @@ def test_tf32_holds_for_a_while_and_not_where_fp32_is_wanted():
 def test_kept_in_fp32_on_cuda_too(make_batch, monkeypatch, pooling):
     # Without a CUDA device autocast would switch itself off; fake tensors need none.
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     network, batch = build(pooling=pooling), make_batch(mask_fraction=0.5, totals=True)
     seen = []
     with FakeTensorMode(allow_non_fake_inputs=True):

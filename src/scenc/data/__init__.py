@@ -11,7 +11,7 @@ from scenc.data.loading import (
     TokenDataset,
 )
 from scenc.data.store import CellStore, build_store
-from scenc.data.tokens import COUNTED, UNKNOWN, LengthBucket, TokenBatch, Tokenizer
+from scenc.data.tokens import COUNTED, UNKNOWN, LengthBucket, Packing, TokenBatch, Tokenizer
 from scenc.data.views import CellCounts, FileViews, Neighborhoods, ViewBatch, ViewDataset, thin
 
 # Earlier names.
@@ -35,6 +35,7 @@ __all__ = [
     "LengthBucket",
     "Neighborhoods",
     "OrderedRequests",
+    "Packing",
     "Request",
     "ShuffledRequests",
     "TokenBatch",

@@ -142,6 +142,7 @@ class TrainingMixin(BaseModelClass):
         strategy: str | Strategy = "auto",
         deterministic: bool = False,
         n_threads: int | None = None,
+        compile_blocks: bool | None = None,
         num_workers: int = 0,
         callbacks: Sequence[Callback] = (),
         enable_progress_bar: bool = True,
@@ -184,6 +185,10 @@ class TrainingMixin(BaseModelClass):
             Threads to train with on a CPU; ``None``: all, half, a quarter, ... or one, whichever
             the first steps are fastest with (the log tells). Only the order of sums, and so the
             last digits, depend on it.
+        compile_blocks
+            Whether `torch.compile` makes the transformer's blocks faster; ``None``: on a CUDA
+            device where that pays, in trainings of 1,000 batches and more of models of six layers
+            and more, if there is the C compiler that it needs and `deterministic` is not set.
         num_workers
             Processes that make batches; 0 makes them by threads of this one, which is usually
             fastest. A datamodule has threads of its own.
@@ -299,6 +304,7 @@ class TrainingMixin(BaseModelClass):
                 strategy=strategy,
                 deterministic=deterministic,
                 n_threads=n_threads,
+                compile_blocks=compile_blocks,
                 early_stopping=early_stopping,
                 callbacks=(StartTogether(settings), *data.callbacks, *callbacks),
                 checkpoints=checkpoints,

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scenc._torch_settings import full_precision
+from scenc.data import Packing
 from scenc.nn._counts import Bottleneck, CountDecoder
 from scenc.nn._depth import DepthToken
 from scenc.nn._mlp import FullLinear, mlp
@@ -15,7 +16,7 @@ from scenc.nn.expression import build_expression_encoder
 from scenc.nn.genes import GeneEncoder, LearnedGeneEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from scenc.data import TokenBatch
     from scenc.nn._config import ModelConfig
@@ -102,16 +103,22 @@ class CellTransformer(nn.Module):
         -------
         Shape ``(n_cells, n_tokens, d_model)``.
         """
+        return self._tokens(batch, lambda of_tokens: of_tokens)
+
+    def _tokens(
+        self, batch: TokenBatch, take: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return z_0 of those tokens that `take` takes from ``(n_cells, n_tokens)``."""
         # Sixteen bits would round an x~ above 4 to a multiple of 1/32; distinct values are few.
         with full_precision(self.device):
             values = self.expression_encoder.encode(batch)
-        expression = F.embedding(batch.value_index, values)
+        expression = F.embedding(take(batch.value_index), values)
         if batch.max_masked:
-            hidden = F.pad(batch.masked, (0, batch.n_tokens - batch.max_masked))
+            hidden = take(F.pad(batch.masked, (0, batch.n_tokens - batch.max_masked)))
             expression = torch.where(
                 hidden[..., None], self.mask_token.to(expression.dtype), expression
             )
-        tokens: torch.Tensor = self.gene_encoder(batch.genes) + expression
+        tokens: torch.Tensor = self.gene_encoder(take(batch.genes)) + expression
         return tokens
 
     def embed_cells(self, batch: TokenBatch) -> torch.Tensor:
@@ -143,29 +150,35 @@ class CellTransformer(nn.Module):
         return torch.cat(embedded), torch.cat(decoded)
 
     def layers(self, batch: TokenBatch) -> Iterator[tuple[slice, list[torch.Tensor]]]:
-        """Yield z_0, ..., z_n of each length bucket, as wide as its longest cell, unnormalised.
+        """Yield z_0, ..., z_n of each run of cells, as wide as its longest cell, unnormalised.
 
         Layer 0 are the tokens as they enter the first block; each is of shape ``(n_cells of the
-        bucket, width, d_model)``.
+        run, width, d_model)``. A run is a length bucket, or all cells of a packed batch.
         """
-        for cells, width, tokens, attend in self._bucketed(batch):
+        for cells, width, tokens, attend in self._entering(batch):
             layers = self.transformer.layers(tokens, attend)
-            yield cells, [hidden[:, :width] for hidden in layers]
+            yield cells, [_padded(hidden, attend, width) for hidden in layers]
 
     def _hidden_states(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield z_n (eq. 8) of each length bucket, as wide as its longest cell, unnormalised."""
-        for cells, width, tokens, attend in self._bucketed(batch):
-            yield cells, self.transformer.hidden_states(tokens, attend)[:, :width]
+        """Yield z_n (eq. 8) of each run of cells, as wide as its longest cell, unnormalised."""
+        for cells, width, tokens, attend in self._entering(batch):
+            yield cells, _padded(self.transformer.hidden_states(tokens, attend), attend, width)
 
-    def _bucketed(
+    def _entering(
         self, batch: TokenBatch
-    ) -> Iterator[tuple[slice, int, torch.Tensor, torch.Tensor | None]]:
-        """Yield of each length bucket its cells, its width, its tokens and what they may attend to.
+    ) -> Iterator[tuple[slice, int, torch.Tensor, torch.Tensor | Packing | None]]:
+        """Yield of each run of cells its width, its tokens and what they may attend to.
 
-        Tokens of genes fill the width; a token of the cell's depth stands behind it.
+        Tokens of genes fill the width; a token of the cell's depth stands behind them.
         """
-        tokens = self.embed_tokens(batch)
-        keys, depth = visible_keys(batch), self.depth_tokens(batch)
+        depth = self.depth_tokens(batch)
+        if batch.packing is not None:
+            tokens, packing = self._tokens(batch, batch.packing.pack), batch.packing
+            if depth is not None:
+                tokens, packing = packing.with_last(tokens, depth.to(tokens.dtype))
+            yield slice(0, batch.n_cells), batch.n_tokens, tokens, packing
+            return
+        tokens, keys = self.embed_tokens(batch), visible_keys(batch)
         for start, end, width, is_padded in batch.length_buckets:
             cells = slice(start, end)
             attend = keys[cells, None, None, :width] if is_padded else None
@@ -173,7 +186,7 @@ class CellTransformer(nn.Module):
             yield cells, width, *_with_depth(tokens[cells, :width], attend, own)
 
     def _pool(self, batch: TokenBatch, cells: slice, hidden: torch.Tensor) -> torch.Tensor:
-        """Embed the cells of one length bucket from their tokens."""
+        """Embed a run of cells from their tokens."""
         position = torch.arange(hidden.shape[1], device=hidden.device)
         shown = (position < batch.lengths[cells, None]) & (position >= batch.n_masked[cells, None])
         by_expression = self.config.pooling == "expression"
@@ -278,7 +291,7 @@ class CellTransformer(nn.Module):
         return normed
 
     def _decode(self, hidden: torch.Tensor, max_masked: int) -> torch.Tensor:
-        """Decode the tokens of one length bucket that may be masked."""
+        """Decode the tokens of a run of cells that may be masked."""
         masked = self.transformer.final_norm(hidden[:, :max_masked])
         values = self.decoder(masked)[..., 0]
         return F.pad(values, (0, max_masked - values.shape[1]))
@@ -324,6 +337,13 @@ class CellTransformer(nn.Module):
         encoded = self.transformer(tokens, attend[:, None])[:, n_tokens:]
         decoded: torch.Tensor = self.decoder(encoded)
         return decoded[..., 0]
+
+
+def _padded(
+    hidden: torch.Tensor, attend: torch.Tensor | Packing | None, width: int
+) -> torch.Tensor:
+    """Return tokens of genes, ``(n_cells, width, d_model)``, as what they attended to says."""
+    return (attend.unpack(hidden) if isinstance(attend, Packing) else hidden)[:, :width]
 
 
 def visible_keys(batch: TokenBatch) -> torch.Tensor:

@@ -7,6 +7,8 @@ import threading
 import warnings
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.util import find_spec
+from shutil import which
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 # How long processes wait for each other: the first may search the neighbours of millions of cells
 # before it joins the others.
 _PREPARATION = timedelta(hours=3)
+# What is compiled in half a minute saves a quarter of each step of so many layers; fewer layers
+# take less time on a GPU than Python does to launch them.
+_LEAST_LAYERS, _LEAST_BATCHES = 6, 1000
 
 
 def fit(
@@ -55,6 +60,7 @@ def fit(
     strategy: str | Strategy = "auto",
     deterministic: bool = False,
     n_threads: int | None = None,
+    compile_blocks: bool | None = None,
     early_stopping: bool = True,
     callbacks: Sequence[pl.Callback] = (),
     checkpoints: Checkpoints | None = None,
@@ -93,6 +99,10 @@ def fit(
     n_threads
         Threads to train with on a CPU; ``None``: all, half, a quarter, ... or one, whichever the
         first steps are fastest with. PyTorch's number is restored afterwards.
+    compile_blocks
+        As `scenc.nn.Transformer.compile_blocks`, while it trains; ``None``: on a CUDA device where
+        that pays, in trainings of 1,000 batches and more of networks of six layers and more, if
+        there is the C compiler that it needs and `deterministic` is not set.
     early_stopping
         Whether to stop after `TrainConfig.patience` validations without improvement; not where a
         `Budget` is among the callbacks.
@@ -164,6 +174,10 @@ def fit(
             use_distributed_sampler=False,
         )
         failed = True
+        if compile_blocks is None:
+            n_batches = config.epochs(config.cell_visits) * len(train)
+            compile_blocks = not deterministic and _compiling_pays(network, n_batches, accelerator)
+        network.transformer.compile_blocks = compile_blocks
         try:
             with _survive_interrupt(), kept_random_state(_own_device(trainer)):
                 trainer.fit(
@@ -184,6 +198,7 @@ def fit(
             if failed or best.has_validated:
                 best.restore(network)
             network.eval()
+            network.transformer.compile_blocks = False
             # Lightning leaves it on the CPU.
             network.to(_own_device(trainer))
     return curves.result(trainer.global_step, threads.settled)
@@ -240,8 +255,22 @@ def _forks(strategy: Strategy) -> bool:
 def _resolve_precision(precision: str, accelerator: str) -> str:
     if precision != "auto":
         return precision
-    on_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "16-mixed" if on_cuda else "32-true"
+    return "16-mixed" if _is_cuda(accelerator) else "32-true"
+
+
+def _is_cuda(accelerator: str) -> bool:
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def _compiling_pays(network: CellTransformer, n_batches: int, accelerator: str) -> bool:
+    """Say whether compiled blocks save more time than it takes to compile them, and can be made."""
+    return (
+        _is_cuda(accelerator)
+        and network.config.n_layers >= _LEAST_LAYERS
+        and n_batches >= _LEAST_BATCHES
+        and find_spec("triton") is not None
+        and any(which(compiler) for compiler in ("cc", "gcc", "clang"))
+    )
 
 
 @contextmanager

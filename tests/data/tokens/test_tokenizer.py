@@ -414,37 +414,19 @@ def test_buckets_fit_the_caches_of_a_cpu():
     assert [(b.start, b.end) for b in wide.length_buckets] == [(0, 16), (16, 20)]
 
 
-def test_few_large_buckets_go_to_a_gpu():
-    lengths = -np.sort(-np.random.default_rng(0).integers(20, 1500, 700))
-    counts = np.arange(1500) < lengths[:, None]
-    batch = tokenize(counts, context=1000)
-    assert len(batch.length_buckets) > 20
+def test_a_batch_on_a_gpu_is_packed_without_waiting_for_it():
+    lengths = np.random.default_rng(0).integers(0, 60, 40)
+    batch = tokenize(np.arange(60) < lengths[:, None], context=50)
+    assert batch.packing is None
     with FakeTensorMode(allow_non_fake_inputs=True):
         there = batch.to("cuda")
     assert there.genes.device.type == "cuda"
-    starts, ends, widths, padded = zip(*there.length_buckets, strict=True)
-    assert starts == (0, *ends[:-1])
-    assert ends[-1] == 700
-    # Full cells stay as they are; the others' width is a multiple of 64 that has room for all.
-    assert (widths[0], padded[0]) == (1000, False)
-    for start, end, width, is_padded in there.length_buckets:
-        found = batch.lengths[start:end]
-        assert is_padded == bool((found < found.max()).any())
-        assert width == (-(-int(found.max()) // 64) * 64 if is_padded else 1000)
-    tokens = [(end - start) * width for start, end, width, _ in there.length_buckets]
-    assert min(tokens[:-1]) >= 2**16
-    assert there.n_tokens == max(widths) == 1024
-    assert there.genes.shape == there.value_index.shape == (700, 1024)
-
-
-def test_small_batches_go_to_a_gpu_as_one_bucket():
-    lengths = np.array([40] * 20 + [30] * 20 + [9] * 20)
-    batch = tokenize(np.arange(40) < lengths[:, None])
-    assert len(batch.length_buckets) > 1
+    assert {part.device.type for part in there.packing[:2]} == {"cuda"}
+    assert there.packing.places.shape == (np.minimum(lengths, 50).sum(),)
+    assert batch.packed().to("cpu").packing is None
+    empty = tokenize(np.zeros((3, 4)))
     with FakeTensorMode(allow_non_fake_inputs=True):
-        assert batch.to("cuda").length_buckets == ((0, 60, 64, True),)
-        full = tokenize(np.ones((5, 30))).to("cuda")
-        assert (full.length_buckets, full.n_tokens) == (((0, 5, 30, False),), 30)
+        assert empty.to("cuda").packing is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from scenc.data.tokens._batch import LengthBucket, TokenBatch
 from scenc.data.tokens._csr import COUNTED, NO_ROWS, UNKNOWN, GeneRows, Joined, longest_first
+from scenc.data.tokens._packing import Packing
 from scenc.data.tokens._subsample import mix
 from scenc.data.tokens._tokenizer import Tokenizer
 
@@ -11,6 +12,7 @@ __all__ = [
     "Joined",
     "LengthBucket",
     "NO_ROWS",
+    "Packing",
     "TokenBatch",
     "Tokenizer",
     "UNKNOWN",

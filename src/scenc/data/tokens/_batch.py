@@ -5,17 +5,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+
+from scenc.data.tokens._packing import Packing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-
-# On a GPU each bucket costs the launch of all kernels, which fewer tokens than this do not repay:
-# an estimate. Widths are multiples of this many tokens there, as attention's kernels want them.
-_MIN_TOKENS_ON_GPU, _STEP_ON_GPU = 2**16, 64
 
 
 class LengthBucket(NamedTuple):
@@ -83,15 +79,21 @@ class TokenBatch:
         ``None`` if not asked for.
     max_masked
         The largest of ``n_masked``.
+    n_valid
+        Number of valid tokens of all cells: a GPU's own sum would have to be waited for.
     length_buckets
         Runs of cells of similar length, which the network takes one after the other to spare most
-        of the padding. A batch that is copied to a GPU has fewer, larger ones.
+        of the padding.
     log_shares
         Distinct values' 100 log(1 + x) divided by the sum of log(1 + x) over all genes of the cell
         that are in the vocabulary, shape ``(n_values,)``; ``None`` if not asked for.
     library_sizes
         Library size of each cell (eq. 2), shape ``(n_cells,)``; 0 for cells without tokens.
         ``None`` in a batch that was put together without them.
+    packing
+        Where the tokens stand without padding: the network then takes all cells at once, packed,
+        and no buckets. A batch that is copied to a CUDA device has it, since each bucket costs the
+        launch of all kernels there; ``None`` elsewhere.
     """
 
     genes: torch.Tensor
@@ -104,9 +106,11 @@ class TokenBatch:
     cells: torch.Tensor
     totals: torch.Tensor | None
     max_masked: int
+    n_valid: int
     length_buckets: tuple[LengthBucket, ...]
     log_shares: torch.Tensor | None = None
     library_sizes: torch.Tensor | None = None
+    packing: Packing | None = None
 
     @property
     def n_cells(self) -> int:
@@ -155,21 +159,19 @@ class TokenBatch:
         on_cuda = torch.device(device).type == "cuda"
         without_waiting = on_cuda if non_blocking is None else non_blocking
         there = self._map(lambda t: t.to(device, non_blocking=without_waiting))
-        return there._in_large_buckets() if on_cuda else there
+        if on_cuda:
+            return there.packed()
+        return replace(there, packing=None)
+
+    def packed(self) -> Self:
+        """Say where the tokens stand without padding, if there are any."""
+        if not self.n_valid:
+            return self
+        return replace(self, packing=Packing.of(self.lengths, self.n_valid, self.n_tokens))
 
     def pin_memory(self) -> Self:
         """Copy the tensors to page-locked memory."""
         return self._map(torch.Tensor.pin_memory)
-
-    def _in_large_buckets(self) -> Self:
-        """Merge buckets, and widen those with padding, until they suit a GPU."""
-        buckets = [_rounded(bucket) for bucket in _merged(self.length_buckets)]
-        more = max(bucket.width for bucket in buckets) - self.n_tokens
-        if more <= 0:
-            return replace(self, length_buckets=tuple(buckets))
-        # Padded where the tensors are by now: a padded copy would not be page-locked.
-        genes, value_index = (F.pad(t, (0, more)) for t in (self.genes, self.value_index))
-        return replace(self, genes=genes, value_index=value_index, length_buckets=tuple(buckets))
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         changed: dict[str, Any] = {}
@@ -178,24 +180,3 @@ class TokenBatch:
             if isinstance(value, torch.Tensor):
                 changed[field.name] = function(value)
         return replace(self, **changed)
-
-
-def _merged(buckets: tuple[LengthBucket, ...]) -> list[LengthBucket]:
-    """Merge buckets with those that follow until each, save the last, is worth its launches."""
-    merged = [buckets[0]]
-    for following in buckets[1:]:
-        last = merged[-1]
-        if (last.end - last.start) * last.width >= _MIN_TOKENS_ON_GPU:
-            merged.append(following)
-            continue
-        is_padded = last.is_padded or following.is_padded or last.width != following.width
-        width = max(last.width, following.width)
-        merged[-1] = LengthBucket(last.start, following.end, width, is_padded)
-    return merged
-
-
-def _rounded(bucket: LengthBucket) -> LengthBucket:
-    """Round a bucket's width up, unless its cells are full and would need a mask for it."""
-    if not bucket.is_padded:
-        return bucket
-    return bucket._replace(width=-(-bucket.width // _STEP_ON_GPU) * _STEP_ON_GPU)

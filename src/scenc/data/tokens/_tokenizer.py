@@ -180,6 +180,7 @@ class Tokenizer:
             cells=torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)),
             totals=torch.from_numpy(totals) if self.totals else None,
             max_masked=int(n_masked.max(initial=0)),
+            n_valid=int(lengths.sum()),
             length_buckets=_length_buckets(lengths),
         )
 
