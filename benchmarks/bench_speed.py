@@ -19,7 +19,8 @@ import json
 import multiprocessing
 import platform
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ import scipy.sparse as sp
 import torch
 from lightning.pytorch import Callback
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import scenc
 from scenc._torch_settings import tf32_products, without_cudnn_attention
@@ -247,8 +250,9 @@ def bench_presets(args: argparse.Namespace) -> None:
                 if which != "compiled":  # only training is
                     steps[f"{which} embed"] = _embedding(network, half, tokens[0.0])
             if on_gpu:
-                tf32 = tf32_products(True)
-                steps["scenc embed tf32"] = _embedding(networks["scenc"], tf32, tokens[0.0])
+                steps["scenc embed tf32"] = _embedding(
+                    networks["scenc"], nullcontext(), tokens[0.0]
+                )
             for what, seconds in seconds_of(steps, args.steps).items():
                 forward = flops(config, lengths, 0.5 if "train" in what else 0.0)
                 needed = forward * (3 if "train" in what else 1)
@@ -302,6 +306,45 @@ def _embedding(network: Any, half: Any, batch: TokenBatch) -> Callable[[], None]
             network.embed(batch) if isinstance(network, Plain) else network.embed_cells(batch)
 
     return step
+
+
+def bench_attention(args: argparse.Namespace) -> None:
+    """Time the attention of preset paper's full cells by the kernels that a CUDA device has."""
+    config = ModelConfig.from_dict(get_preset("paper", "masked").model)
+    n_cells, n_tokens = args.batch or BATCH_ON_GPU["paper"], config.context
+    d_head = config.d_model // config.n_heads
+    shape = (3, n_cells, config.n_heads, n_tokens, d_head)
+    heads = torch.randn(shape, device="cuda", dtype=torch.float16, requires_grad=True)
+    seen = torch.arange(n_tokens, device="cuda") < n_tokens - 10
+    masks = {"no mask": None, "mask": seen.expand(n_cells, 1, 1, n_tokens)}
+    kernels = {
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "memory-efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "cuDNN": SDPBackend.CUDNN_ATTENTION,
+    }
+
+    def attend(kernel: Any, mask: Any, dropout: float, backward: bool) -> None:
+        with sdpa_kernel(kernel), torch.set_grad_enabled(backward):
+            mixed = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout)
+            if backward:
+                mixed.sum().backward()
+
+    rows = []
+    for name, kernel in kernels.items():
+        for mask in ("no mask",) if name == "flash" else masks:
+            for dropout in (0.0, 0.1):
+                steps = {
+                    way: partial(attend, kernel, masks[mask], dropout, way == "both")
+                    for way in ("forward", "both")
+                }
+                seconds = {
+                    f"{way}_ms": 1e3 * float(np.median(times))
+                    for way, times in seconds_of(steps, args.steps).items()
+                }
+                rows.append({"kernel": name, "mask": mask, "dropout": dropout, **seconds})
+                print(json.dumps({k: _short(v) for k, v in rows[-1].items()}), flush=True)
+    args.device = "cuda"
+    _write(args, rows)
 
 
 def bench_dropout(args: argparse.Namespace) -> None:
@@ -565,6 +608,7 @@ def main() -> None:
     parts = parser.add_subparsers(required=True)
     benches = {
         "presets": bench_presets,
+        "attention": bench_attention,
         "dropout": bench_dropout,
         "threads": bench_threads,
         "training": bench_training,
@@ -578,6 +622,7 @@ def main() -> None:
         part.add_argument("--steps", type=int, default=5, help="times that each is measured")
     for name in ("presets", "dropout"):
         of[name].add_argument("--presets", nargs="+", default=["small", "paper"], choices=BATCH)
+    for name in ("presets", "attention", "dropout"):
         of[name].add_argument("--batch", type=int, help="cells a step")
     of["presets"].add_argument("--device", default="cpu", help="cuda: in FP16 mixed precision")
     of["presets"].add_argument(
@@ -596,8 +641,8 @@ def main() -> None:
     )
     of["preparation"].add_argument("--genes", type=int, default=1_000, help="drawn for each cell")
     args = parser.parse_args()
-    # As in training and embedding.
-    with without_cudnn_attention():
+    # As in training and embedding; products of 16 bits are not concerned.
+    with without_cudnn_attention(), tf32_products(True):
         args.run(args)
 
 

@@ -103,3 +103,18 @@ def test_a_step_with_the_protein_encoder_does_not_wait_for_the_gpu(cuda, batch):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert network.gene_encoder.mlp[0].weight.grad.isfinite().all()
+
+
+def test_compiled_blocks_give_the_gradients_of_others(cuda, batch):
+    network, there = build().to(cuda).train(), batch.to(cuda)
+
+    def gradients(compile_blocks):
+        network.zero_grad()
+        network.transformer.compile_blocks = compile_blocks
+        with torch.autocast(cuda, torch.bfloat16):
+            errors, _ = network.squared_errors(there)
+        errors.sum().backward()
+        return [p.grad.flatten() for p in network.parameters() if p.grad is not None]
+
+    for found, expected in zip(gradients(True), gradients(False), strict=True):
+        assert relative(found, expected) < 0.05

@@ -136,7 +136,6 @@ def test_compiled_blocks_train_as_others_do(cuda, adata, make_model, train, obje
     )
     for name in ("train_loss", "reconstruction_loss_validation"):
         np.testing.assert_allclose(curve(compiled, name), curve(plain, name), rtol=0.02)
-    assert_close(embed(compiled, cuda), embed(plain, cuda), 0.05)
     assert not compiled.module.transformer.compile_blocks
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
+from scenc.data import Packing
 from scenc.nn import SelfAttention, Transformer, TransformerBlock
+from scenc.nn._transformer import compiled_run
 
 D_MODEL, N_HEADS, D_FF = 12, 3, 20
 
@@ -121,3 +125,32 @@ def test_attention_weights_are_those_of_pytorch(norm):
         )
         torch.testing.assert_close(weights, expected)
         x = block(x, seen[:, None, None])
+
+
+# PyTorch looks at hidden states' gradients itself.
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_blocks_are_compiled_once_for_all_sizes(monkeypatch):
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    # What is traced, without the C compiler that would make it faster.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep))
+    compiled_run.cache_clear()
+    stack = Transformer(3, D_MODEL, N_HEADS, D_FF).train()
+    randomize(stack)
+    try:
+        for lengths in ([5, 2], [4, 0, 7, 1], [9]):
+            packing = Packing.of(torch.tensor(lengths), sum(lengths), max(lengths))
+            x = torch.randn(sum(lengths), D_MODEL, requires_grad=True)
+            expected = stack(x, packing)
+            stack.compile_blocks = True
+            torch.testing.assert_close(stack(x, packing), expected)
+            with torch.no_grad():
+                torch.testing.assert_close(stack(x, packing), expected)
+            stack.compile_blocks = False
+    finally:
+        compiled_run.cache_clear()
+    assert len(graphs) <= 2  # one cell has a graph of its own

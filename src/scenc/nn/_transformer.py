@@ -187,7 +187,7 @@ class Transformer(nn.Module):
     ) -> torch.Tensor:
         """Return the last block's hidden states, before the final norm; arguments as `forward`."""
         trains = self.training and torch.is_grad_enabled()
-        run = _compiled_run() if self.compile_blocks and trains else _run
+        run = compiled_run() if self.compile_blocks and trains else _run
         for block in self.blocks:
             if self.checkpoint_blocks and trains:
                 x = checkpoint(run, block, x, attn_mask, use_reentrant=False)
@@ -226,7 +226,7 @@ def _run(
 
 
 @cache
-def _compiled_run() -> Callable[..., torch.Tensor]:
+def compiled_run() -> Callable[..., torch.Tensor]:
     """Return what runs any block, compiled once for all: they differ in their weights alone.
 
     Numbers of cells and tokens differ from batch to batch, and must not compile it anew.
