@@ -433,6 +433,93 @@ def keep_busy() -> None:
         pass
 
 
+# What is varied, from preset small: genes a cell, width, blocks, and cells a batch.
+SCALES: dict[str, tuple[int, ...]] = {
+    "context": (64, 128, 256, 512, 1024),
+    "d_model": (32, 64, 128, 256, 512),
+    "n_layers": (1, 2, 4, 8),
+    "batch": (2, 4, 8, 16, 32, 64),
+}
+SCALE_NAMES = {
+    "context": "genes a cell",
+    "d_model": "width",
+    "n_layers": "blocks",
+    "batch": "cells a batch",
+}
+
+
+def bench_scaling(args: argparse.Namespace) -> None:
+    """Time steps as one of preset small's sizes changes, and draw them."""
+    device = torch.device(args.device)
+    on_gpu = device.type == "cuda"
+    half = torch.autocast(device.type, torch.float16, enabled=on_gpu)
+    scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)
+    rows = []
+    for scale, sizes in SCALES.items():
+        for size in sizes:
+            settings = {"batch": args.batch or 16, **get_preset("small", "masked").model}
+            settings[scale] = size
+            if scale == "d_model":
+                settings |= {"n_heads": max(1, size // 32), "d_feedforward": 2 * size}
+            n_cells = settings.pop("batch")
+            config = ModelConfig.from_dict(settings)
+            counts = full_cells(n_cells)
+            networks = {
+                way: CellTransformer(config, N_GENES).to(device) for way in ("train", "embed")
+            }
+            optimizer = torch.optim.AdamW(networks["train"].parameters(), lr=1e-4)
+            some, genes = np.arange(n_cells), np.arange(N_GENES)
+            tokens = {
+                way: Tokenizer(config.context, mask_fraction=share)(counts, some, genes).to(device)
+                for way, share in (("train", 0.5), ("embed", 0.0))
+            }
+            steps: dict[str, Callable[[], object]] = {
+                "train": _training(networks["train"], optimizer, scaler, half, tokens["train"]),
+                "embed": _embedding(networks["embed"], half, tokens["embed"]),
+            }
+            lengths = tokens["embed"].lengths.cpu().numpy()
+            peak = peak_gflops(config, int(lengths.sum()), device, half)
+            for what, seconds in seconds_of(steps, args.steps).items():
+                needed = flops(config, lengths, 0.5 if what == "train" else 0.0)
+                needed *= 3 if what == "train" else 1
+                row = {
+                    "scale": scale,
+                    "size": size,
+                    "what": what,
+                    "ms_per_cell": 1e3 * float(np.median(seconds)) / n_cells,
+                    "ms_of_products": 1e3 * needed / n_cells / peak / 1e9,
+                }
+                rows.append(row)
+                print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
+    _write(args, rows)
+    if args.figure is not None:
+        draw_scaling(pd.DataFrame(rows), args.figure)
+
+
+def draw_scaling(rows: pd.DataFrame, path: Path) -> None:
+    """Draw the time of a cell by each size, beside that of its matrix products alone."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(SCALES), figsize=(11, 3), layout="constrained", sharey=True)
+    for ax, (scale, sizes) in zip(axes, SCALES.items(), strict=True):
+        for what, color in (("train", "C0"), ("embed", "C1")):
+            own = rows[(rows["scale"] == scale) & (rows["what"] == what)]
+            ax.plot(own["size"], own["ms_per_cell"], "o-", color=color, label=what)
+            products = f"{what}, matrix products alone"
+            ax.plot(own["size"], own["ms_of_products"], ":", color=color, label=products)
+        ax.set(xscale="log", yscale="log", xlabel=SCALE_NAMES[scale])
+        ax.set_xticks(sizes, [str(size) for size in sizes])
+        ax.minorticks_off()
+    axes[0].set_ylabel("milliseconds a cell")
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
+    scenc.pl.save(axes[0], path)
+    plt.close(figure)
+
+
 class Waiting(Callback):
     """Measures what passes from one batch's end to the next one's start: waiting for data, mostly.
 
@@ -470,9 +557,9 @@ def bench_training(args: argparse.Namespace) -> None:
     for preset in args.presets:
         for objective in args.objectives:
             scenc.Model.setup_anndata(adata, batch_key="batch")
-            start, waiting = time.perf_counter(), Waiting()
+            start, waiting = clock(), Waiting()
             model = scenc.Model(adata, preset=preset, objective=objective)
-            made = time.perf_counter()
+            made = clock()
             visits = {} if args.visits is None else {"cell_visits": args.visits}
             model.train(
                 accelerator=args.device,
@@ -481,9 +568,9 @@ def bench_training(args: argparse.Namespace) -> None:
                 check=False,
                 **visits,
             )
-            trained = time.perf_counter()
+            trained = clock()
             model.get_latent_representation()
-            embedded = clock_of_day()
+            embedded = clock()
             losses, config = model.history["train_loss"], model.train_config
             row = {
                 "preset": preset,
@@ -499,12 +586,6 @@ def bench_training(args: argparse.Namespace) -> None:
             rows.append(row)
             print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
     _write(args, rows)
-
-
-def clock_of_day() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def bench_preparation(args: argparse.Namespace) -> None:
@@ -612,6 +693,7 @@ def main() -> None:
         "dropout": bench_dropout,
         "threads": bench_threads,
         "training": bench_training,
+        "scaling": bench_scaling,
         "preparation": bench_preparation,
     }
     of = {}
@@ -622,7 +704,9 @@ def main() -> None:
         part.add_argument("--steps", type=int, default=5, help="times that each is measured")
     for name in ("presets", "dropout"):
         of[name].add_argument("--presets", nargs="+", default=["small", "paper"], choices=BATCH)
-    for name in ("presets", "attention", "dropout"):
+    of["scaling"].add_argument("--device", default="cpu")
+    of["scaling"].add_argument("--figure", type=Path, help="file for the curves")
+    for name in ("presets", "attention", "dropout", "scaling"):
         of[name].add_argument("--batch", type=int, help="cells a step")
     of["presets"].add_argument("--device", default="cpu", help="cuda: in FP16 mixed precision")
     of["presets"].add_argument(
