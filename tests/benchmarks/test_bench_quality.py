@@ -140,7 +140,7 @@ def test_lines_of_earlier_versions_are_found(run_file):
 
 
 def parsed(**changes):
-    given = {"methods": ["compared"], "variant": [], "scvi_epochs": None}
+    given = {"methods": ["compared"], "variant": [], "scvi_epochs": None, "accelerator": "cpu"}
     return argparse.Namespace(**{**given, **changes})
 
 
@@ -152,6 +152,12 @@ def test_methods_are_chosen_by_name_family_and_variant(bench):
     assert list(chosen) == ["scvi", *bench.ABLATIONS, "wide"]
     assert chosen["scvi"].settings == {"max_epochs": 3}
     assert chosen["wide"].settings == {"d_model": 128}
+
+
+def test_methods_that_train_are_told_the_accelerator(bench):
+    args = parsed(methods=["pca", "scvi", "scenc"], accelerator="cuda")
+    chosen = bench.chosen_methods(args, bench.METHODS, bench.FAMILIES)
+    assert [method.settings for method in chosen.values()] == [{}, *[{"accelerator": "cuda"}] * 2]
 
 
 @pytest.mark.parametrize(
