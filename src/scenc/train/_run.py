@@ -100,9 +100,9 @@ def fit(
         Threads to train with on a CPU; ``None``: all, half, a quarter, ... or one, whichever the
         first steps are fastest with. PyTorch's number is restored afterwards.
     compile_blocks
-        As `scenc.nn.Transformer.compile_blocks`, while it trains; ``None``: on a CUDA device where
-        that pays, in trainings of 1,000 batches and more of networks of six layers and more, if
-        there is the C compiler that it needs and `deterministic` is not set.
+        As the attribute ``compile_blocks`` of `scenc.nn.Transformer`, while it trains; ``None``:
+        on a CUDA device where that pays, in trainings of 1,000 batches and more of networks of six
+        layers and more, if there is the C compiler that it needs and `deterministic` is not set.
     early_stopping
         Whether to stop after `TrainConfig.patience` validations without improvement; not where a
         `Budget` is among the callbacks.
