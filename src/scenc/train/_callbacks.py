@@ -67,7 +67,7 @@ class NonFiniteLossError(RuntimeError):
     >>> try:
     ...     model.train(lr=1e-3)
     ... except scenc.train.NonFiniteLossError as error:
-    ...     print(f"Not finite at step {error.step}; until then: {error.curve.train}")
+    ...     print(f"Not finite at step {error.step}: a lower lr may help.")
     """
 
     curve: Curve | None = None

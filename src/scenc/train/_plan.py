@@ -44,7 +44,7 @@ class TrainingPlan(LightningModule):
 
     Examples
     --------
-    >>> class AbsoluteError(scenc.train.TrainingPlan):
+    >>> class AbsoluteError(scenc.train.TrainingPlan):  # for `fit`, as plan=AbsoluteError
     ...     validation_names = ("absolute_error",)
     ...
     ...     def training_step(self, batch, batch_idx):
@@ -56,9 +56,7 @@ class TrainingPlan(LightningModule):
     ...         errors = (self.network.reconstruct(batch) - batch.targets()).abs()
     ...         return errors[batch.masked].sum()[None], batch.masked.sum()[None]
     >>> network = scenc.nn.CellTransformer(scenc.nn.ModelConfig(), n_genes=2000)
-    >>> plan = AbsoluteError(
-    ...     network, scenc.train.TrainConfig()
-    ... )  # `fit` makes it: plan=AbsoluteError
+    >>> plan = AbsoluteError(network, scenc.train.TrainConfig())
     """
 
     validation_names: tuple[str, ...]
