@@ -31,15 +31,20 @@ CHECK = doctest.OutputChecker()
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
-def _documented():
-    """Yield the name and the docstring of every public object, methods too."""
+def _public():
+    """Yield the name and the object of everything public."""
     for module in MODULES:
         package = import_module(f"scenc.{module}")
         for name in package.__all__:
-            member = getattr(package, name)
-            yield f"scenc.{module}.{name}", inspect.getdoc(member)
-            if inspect.isclass(member):
-                yield from _methods(f"scenc.{module}.{name}", member)
+            yield f"scenc.{module}.{name}", getattr(package, name)
+
+
+def _documented():
+    """Yield the name and the docstring of every public object, methods too."""
+    for name, member in _public():
+        yield name, inspect.getdoc(member)
+        if inspect.isclass(member):
+            yield from _methods(name, member)
 
 
 def _methods(name, kind):
@@ -54,6 +59,17 @@ EXAMPLES = {
     for name, text in _documented()
     if text and (found := doctest.DocTestParser().get_examples(text))
 }
+
+
+def test_public_names_have_examples():
+    """Those of classes and functions: values and aliases of types have no docstring."""
+    without = [
+        name
+        for name, member in _public()
+        if (inspect.isclass(member) or inspect.isroutine(member))
+        and ">>>" not in (member.__doc__ or "")
+    ]
+    assert not without
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,12 @@ class Entry:
         Number of spots outside of the tissue.
     note
         How it was found, why it failed, and other things to know.
+
+    Examples
+    --------
+    >>> entry = scenc.datasets.Entry("liver", "to download", cells=8_444)
+    >>> entry.name, entry.state, entry.cells
+    ('liver', 'to download', 8444)
     """
 
     name: str
@@ -69,6 +75,16 @@ class DownloadReport(Printed):
         The data sets, in the order asked for.
     folder
         Where the files are.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> entry = scenc.datasets.Entry("liver", "to download", cells=8_444, size=90_000_000)
+    >>> plan = scenc.datasets.DownloadReport([entry], Path("atlas"))  # as `download` returns it
+    >>> plan.n_bytes, [entry.name for entry in plan.of("to download")]
+    (90000000, ['liver'])
+    >>> plan
+    <1 to download; 8,444 cells, 90 MB in atlas>
     """
 
     entries: Sequence[Entry]
@@ -126,6 +142,17 @@ class DownloadError(RuntimeError):
     ----------
     report
         The same.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> entry = scenc.datasets.Entry("liver", "failed", note="the server did not answer")
+    >>> report = scenc.datasets.DownloadReport([entry], Path("atlas"))
+    >>> try:
+    ...     raise scenc.datasets.DownloadError(report)  # as `download` does
+    ... except scenc.datasets.DownloadError as error:
+    ...     print([entry.name for entry in error.report.of("failed")])
+    ['liver']
     """
 
     def __init__(self, report: DownloadReport) -> None:

@@ -36,6 +36,13 @@ class EmbeddingCoverage(Printed):
         Where the vectors come from.
     notes
         Remarks, in sentences.
+
+    Examples
+    --------
+    >>> proteins = scenc.genes.ProteinEmbeddings.from_arrays(["A1BG", "CD4"], np.eye(2))
+    >>> coverage = proteins.coverage(["CD4", "unheard of"])
+    >>> coverage.share, coverage.missing
+    (0.5, ('unheard of',))
     """
 
     names: Names
@@ -104,6 +111,13 @@ class AlignedEmbeddings:
         trains it), ``"zero"`` (zeros) or ``"drop"`` (they are left out).
     coverage
         The report on the whole vocabulary asked for.
+
+    Examples
+    --------
+    >>> proteins = scenc.genes.ProteinEmbeddings.from_arrays(["A1BG", "CD4"], np.eye(2))
+    >>> aligned = proteins.align(["CD4", "unheard of", "A1BG"], missing="drop")
+    >>> aligned.names.tolist(), aligned.index.tolist(), aligned.dim
+    (['CD4', 'A1BG'], [0, 2], 2)
     """
 
     matrix: NDArray[np.float32]

@@ -32,6 +32,12 @@ class GeneCheck:
         Match of the names with a model's vocabulary, if one was given.
     proteins
         Coverage of the genes by protein vectors, if a file was given.
+
+    Examples
+    --------
+    >>> found = scenc.genes.check(["CPSF3L", "CD4"], vocabulary=["INTS11"])
+    >>> found.genes.mapped.tolist(), found.vocabulary.n_matched
+    (['INTS11', 'CD4'], 1)
     """
 
     genes: GeneMap

@@ -46,6 +46,15 @@ def flag_genes(
     ------
     ValueError
         No feature is a gene; the message says which kinds there are.
+
+    Examples
+    --------
+    >>> var = pd.DataFrame({"feature_types": ["Gene Expression", "Antibody Capture"]})
+    >>> is_gene, left_out = scenc.genes.flag_genes(var, None, "adata.var")
+    >>> is_gene.tolist()
+    [True, False]
+    >>> print(left_out)
+    1 of 2 features in adata.var are no genes and are left out: 1 Antibody Capture ...
     """
     if COLUMN not in var or feature_types == "all":
         return None, None

@@ -58,6 +58,16 @@ class GeneMap(Printed):
         Sources of the table and their dates.
     cautions
         Those of them to look at before data are used: names of two species, or numbers.
+
+    Examples
+    --------
+    >>> genes = scenc.genes.harmonize(["CPSF3L", "CD4", "nonsense"])
+    >>> genes.mapped.tolist()
+    ['INTS11', 'CD4', 'nonsense']
+    >>> genes.counts
+    {'symbol': 1, 'previous': 1, 'unknown': 1}
+    >>> genes.unknown
+    ('nonsense',)
     """
 
     names: Names

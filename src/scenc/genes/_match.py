@@ -49,6 +49,14 @@ class GeneMatch(Printed):
         ``duplicates="best"`` none of these is used.
     notes
         Remarks, in sentences.
+
+    Examples
+    --------
+    >>> found = scenc.genes.match(["CD3E", "CPSF3L", "x"], ["CD3E", "INTS11", "MS4A1"])
+    >>> found.n_matched, found.missing, found.unmatched
+    (2, ('MS4A1',), ('x',))
+    >>> found.to_frame()["gene"].tolist()
+    ['CD3E', 'INTS11', '']
     """
 
     query: Names

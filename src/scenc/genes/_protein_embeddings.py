@@ -46,6 +46,12 @@ class ProteinEmbeddings:
         ``"ensembl"``, ``"symbol"`` or ``"mixed"``: what ``names`` are.
     notes
         Remarks of the checks, in sentences.
+
+    Examples
+    --------
+    >>> proteins = scenc.genes.ProteinEmbeddings.from_arrays(["A1BG", "CD4"], np.eye(2))
+    >>> proteins.matrix.shape, proteins.names.tolist(), proteins.id_kind
+    ((2, 2), ['A1BG', 'CD4'], 'symbol')
     """
 
     matrix: NDArray[np.float16] | NDArray[np.float32]

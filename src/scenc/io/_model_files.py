@@ -24,7 +24,21 @@ _MAX_CARD = 2**28
 
 
 class ModelFileError(ValueError):
-    """A saved model is incomplete, damaged or not one of ours."""
+    """A saved model is incomplete, damaged or not one of ours.
+
+    Examples
+    --------
+    >>> import shutil
+    >>> from pathlib import Path
+    >>> folder = Path(shutil.copytree("pbmc_model", "damaged_model"))
+    >>> (folder / "model.json").write_text("{}")
+    2
+    >>> try:
+    ...     scenc.Model.load(folder)
+    ... except scenc.model.ModelFileError as error:
+    ...     print(error)
+    damaged_model/model.json does not describe a scenc model.
+    """
 
 
 def write_model(

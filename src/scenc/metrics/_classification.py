@@ -45,6 +45,17 @@ class ClassificationScores(Printed):
         Number of cells left out because they had no label.
     k, min_cells
         As given.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat(["B", "T"], 300)
+    >>> cells = rng.normal(size=(600, 5)) + 9 * (labels == "T")[:, None]
+    >>> scores = scenc.metrics.knn_classification(cells, labels)
+    >>> scores.macro_f1, scores.n_classes
+    (1.0, 2)
+    >>> scores.per_class["f1"].to_dict()
+    {'B': 1.0, 'T': 1.0}
     """
 
     accuracy: float

@@ -93,6 +93,19 @@ class IntegrationScores(Printed):
         Leiden resolution with the best NMI, which ARI is taken at.
     seconds
         Time spent on each score and on each thing that several scores share.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat(["B", "T"], 100)
+    >>> cells = rng.normal(size=(200, 2)) + 99 * (labels == "T")[:, None]
+    >>> scores = scenc.metrics.integration(
+    ...     cells, np.arange(200) % 2, labels, metrics=["nmi", "ari"]
+    ... )
+    >>> scores.nmi, scores.ari, scores.n_batches
+    (1.0, 1.0, 2)
+    >>> scores.reasons["ilisi"]
+    'not asked for'
     """
 
     ilisi: float

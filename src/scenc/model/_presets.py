@@ -18,6 +18,12 @@ class Preset:
         Arguments of `scenc.train.TrainConfig`.
     objective
         What is trained for unless the user says otherwise.
+
+    Examples
+    --------
+    >>> preset = scenc.model.get_preset("small", "masked")
+    >>> preset.objective, preset.model["d_model"], preset.train["batch_size"]
+    ('masked', 64, 64)
     """
 
     model: dict[str, Any]

@@ -33,6 +33,15 @@ def refuse_unused_settings(config: ModelConfig, defaults: Mapping[str, Any]) -> 
     ------
     ValueError
         Naming the argument, and the encoder or objective that it is of.
+
+    Examples
+    --------
+    >>> config = scenc.nn.ModelConfig(expression_encoder="raw", n_bins=10)
+    >>> try:
+    ...     scenc.model.refuse_unused_settings(config, defaults={})
+    ... except ValueError as error:
+    ...     print(error)
+    n_bins=10 cannot apply: it is of expression_encoder='hard' or 'soft', and this is 'raw'.
     """
     changed = _changed(asdict(config), {**asdict(ModelConfig()), **defaults})
     used = applicable(changed, config.gene_encoder, config.expression_encoder)
@@ -82,6 +91,15 @@ def refuse_unused_training(
     ------
     ValueError
         Naming the argument, and why it cannot apply.
+
+    Examples
+    --------
+    >>> config = scenc.train.TrainConfig(n_neighbors=50)
+    >>> try:
+    ...     scenc.model.refuse_unused_training(config, {}, objective="masked", early_stopping=True)
+    ... except ValueError as error:
+    ...     print(error)
+    n_neighbors=50 cannot apply: it is of objective='generative' or 'contrastive', ...
     """
     changed = _changed(asdict(config), {**asdict(TrainConfig()), **defaults})
     reasons: dict[str, str] = {}

@@ -41,6 +41,14 @@ class Bottleneck(nn.Module):
     ----------
     d_model
         Number of dimensions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> bottleneck = scenc.nn.Bottleneck(d_model=64)
+    >>> mean, log_variance = bottleneck(torch.randn(3, 64))  # of three cells
+    >>> mean.shape, log_variance.shape
+    (torch.Size([3, 64]), torch.Size([3, 64]))
     """
 
     def __init__(self, d_model: int) -> None:
@@ -66,6 +74,16 @@ class Decoded(NamedTuple):
     zero_logit
         Logit of the probability that a count is zero for a technical reason, of the same shape;
         ``None`` under the plain negative binomial.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decoder = scenc.nn.CountDecoder(d_model=64, n_hidden=128, n_genes=2000, n_categories=[1])
+    >>> decoded = decoder(torch.randn(3, 64), torch.zeros(3, 1, dtype=torch.long))
+    >>> decoded.log_share.exp().shape  # each gene's share of a cell's counts
+    torch.Size([3, 2000])
+    >>> decoded.zero_logit is None  # the plain negative binomial
+    True
     """
 
     log_share: torch.Tensor
@@ -91,6 +109,15 @@ class CountDecoder(nn.Module):
     ----------
     log_dispersion
         Logarithm of each gene's inverse dispersion theta, ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decoder = scenc.nn.CountDecoder(d_model=64, n_hidden=128, n_genes=2000, n_categories=[2])
+    >>> batches = torch.tensor([[0], [1], [1]])  # the one covariate of three cells
+    >>> decoded = decoder(torch.randn(3, 64), batches)
+    >>> decoded.log_share.shape
+    torch.Size([3, 2000])
     """
 
     def __init__(
@@ -184,6 +211,21 @@ def count_loss(decoded: Decoded, log_dispersion: torch.Tensor, counts: CellCount
         Logarithm of theta of each gene, shape ``(n_genes,)``.
     counts
         The counts of the same cells.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decoder = scenc.nn.CountDecoder(d_model=64, n_hidden=128, n_genes=3, n_categories=[1])
+    >>> counts = scenc.data.CellCounts(
+    ...     cell=torch.tensor([0, 0, 1]),
+    ...     gene=torch.tensor([0, 2, 1]),
+    ...     value=torch.tensor([1.0, 3.0, 2.0]),
+    ...     library=torch.tensor([4.0, 2.0]),
+    ...     covariates=torch.zeros(2, 1, dtype=torch.long),
+    ... )
+    >>> decoded = decoder(torch.randn(2, 64), counts.covariates)
+    >>> scenc.nn.count_loss(decoded, decoder.log_dispersion, counts).shape
+    torch.Size([2])
     """
     theta = log_dispersion.exp()
     a = decoded.log_share + counts.library.log()[:, None] - log_dispersion

@@ -31,6 +31,13 @@ class DepthToken(nn.Module):
         c_norm of eq. 2: the library size at which the logarithm is 0.
     activation
         ``"gelu"`` or ``"relu"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> depth = scenc.nn.DepthToken(d_model=64)
+    >>> depth(torch.tensor([1200.0, 25_000.0])).shape  # library sizes of two cells
+    torch.Size([2, 64])
     """
 
     def __init__(self, d_model: int, target_sum: float = 1e4, activation: str = "gelu") -> None:

@@ -41,6 +41,16 @@ class CellTransformer(nn.Module):
     n_categories
         Number of categories of each covariate that the generative objective's decoder is told; the
         first is the batch.
+
+    Examples
+    --------
+    >>> config = scenc.nn.ModelConfig(expression_encoder="raw", n_layers=1)
+    >>> network = scenc.nn.CellTransformer(config, n_genes=adata.n_vars)
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokens = scenc.data.TokenDataset(rows, np.arange(adata.n_vars), scenc.data.Tokenizer())
+    >>> batch = tokens[scenc.data.Request(np.arange(8), seed=0)]  # the first eight cells
+    >>> network.embed_cells(batch).shape
+    torch.Size([8, 64])
     """
 
     def __init__(

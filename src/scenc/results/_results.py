@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 
 
 class ResultsLike(Protocol):
-    """Anything with a tidy table of scores, such as the results of a benchmark."""
+    """Anything with a tidy table of scores, such as the results of a benchmark.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> some = SimpleNamespace(scores=results.scores.query("kind == 'encoding'"))
+    >>> axes = scenc.pl.scores(some, "nmi")
+    """
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -70,6 +77,15 @@ class Results(Printed):
         Scores of negative controls, which must fall: ``encoding``, ``shuffled`` (``"genes"``,
         ``"expression"`` or ``"labels"``, which were shuffled), ``dataset``, ``metric``, ``seed``,
         ``budget``, ``value``, ``intact`` (the score of the same model where nothing was).
+
+    Examples
+    --------
+    >>> results.scores["metric"].unique().tolist()
+    ['batch_correction', 'bio_preservation', 'nmi', 'accuracy', 'macro_f1', 'reconstruction_mse']
+    >>> means = results.summary()  # of each encoding and metric, over data sets and seeds
+    >>> files = results.write("tables")
+    >>> len(scenc.benchmark.Results.load("tables").scores) == len(results.scores)
+    True
     """
 
     scores: pd.DataFrame

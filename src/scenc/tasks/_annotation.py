@@ -55,6 +55,15 @@ class LabelPredictions:
         Of each type, shape ``(n_cells, n_types)``.
     classes
         The types, in that order.
+
+    Examples
+    --------
+    >>> labels = np.repeat(["B", "T"], 100)
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5)) + 9 * (labels == "T")[:, None]
+    >>> found = scenc.tasks.LabelClassifier.fit(cells, labels).predict(cells)
+    >>> found.classes, found.probabilities.shape
+    (('B', 'T'), (200, 2))
+    >>> sure = found.confidence > 0.9
     """
 
     labels: NDArray[np.object_]
@@ -102,6 +111,17 @@ class LabelClassifier(Printed):
         Fingerprint of the model that embedded the cells, if there is one.
     seed
         Of samples and of the search for neighbours.
+
+    Examples
+    --------
+    >>> labels = np.repeat(["B", "T"], 100)
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5)) + 9 * (labels == "T")[:, None]
+    >>> classifier = scenc.tasks.LabelClassifier.fit(cells, labels)
+    >>> classifier.classes, classifier.method
+    (('B', 'T'), 'logreg')
+    >>> found = classifier.predict(cells)
+    >>> found.labels[[0, 199]].tolist()
+    ['B', 'T']
     """
 
     classes: tuple[str, ...]

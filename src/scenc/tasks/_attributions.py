@@ -45,6 +45,14 @@ class Attributions(Printed):
     accuracy
         Of each type: share of its cells that the classifier gives to it, in cells that it was
         trained on where it was fitted here.
+
+    Examples
+    --------
+    >>> found = model.attributions(labels_key="cell_type", max_cells=5, n_steps=5)
+    >>> top = found.table["B cell"].nlargest(10)  # genes that speak most for B cells
+    >>> agreement = found.agreement()  # with a Wilcoxon test
+    >>> int(found.n_cells["B cell"])
+    5
     """
 
     table: pd.DataFrame
@@ -96,6 +104,10 @@ def require_captum() -> None:
     ------
     ImportError
         captum is not installed.
+
+    Examples
+    --------
+    >>> scenc.tasks.require_captum()  # nothing happens where captum is installed
     """
     try:
         import captum.attr  # noqa: F401
@@ -140,6 +152,20 @@ def attribute_tokens(
     References
     ----------
     Sundararajan, Taly and Yan (2017), Axiomatic attribution for deep networks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> config = scenc.nn.ModelConfig(expression_encoder="raw", n_layers=1)
+    >>> network = scenc.nn.CellTransformer(config, n_genes=adata.n_vars).eval()
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokens = scenc.data.TokenDataset(rows, np.arange(adata.n_vars), scenc.data.Tokenizer(50))
+    >>> batch = tokens[scenc.data.Request(np.arange(4), seed=0)]
+    >>> contributions, end, start = scenc.tasks.attribute_tokens(
+    ...     network, batch, torch.randn(4, 64), torch.zeros(4), by_mask=False, n_steps=10
+    ... )
+    >>> contributions.shape, end.shape
+    (torch.Size([4, 50]), torch.Size([4]))
     """
     from captum.attr import IntegratedGradients
 

@@ -45,6 +45,17 @@ class Halves(NamedTuple):
         Of the one part, shapes ``(n_cells, n_dims)``.
     held_out
         Normalised expression of the other part, cells x genes.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> rng = np.random.default_rng(0)
+    >>> components = rng.normal(size=(200, 5)).astype("float32")  # of one half of the counts
+    >>> held_out = sp.csr_matrix(components @ rng.normal(size=(5, 30)))  # of the other half
+    >>> noise = rng.normal(size=(200, 5)).astype("float32")
+    >>> halves = scenc.tasks.Halves(noise, components, held_out)
+    >>> scenc.tasks.check_embedding(noise, components, None, None, halves).separation
+    'worse'
     """
 
     embedding: NDArray[np.float32]
@@ -73,6 +84,15 @@ class EmbeddingCheck(Printed):
         Number of cells that were looked at, of their batches and labels, and of the components.
     reasons
         Why a score is NaN, for each that is: name -> reason.
+
+    Examples
+    --------
+    >>> found = model.check(labels_key="cell_type")
+    >>> found.scores.columns.tolist()
+    ['embedding', 'components', 'verdict']
+    >>> found.n_cells, found.n_labels
+    (700, 10)
+    >>> print(found)
     """
 
     scores: pd.DataFrame
@@ -169,6 +189,16 @@ def check_embedding(
         What separation is judged by without labels, of the same cells.
     seed
         Seed of the parts of the cells.
+
+    Examples
+    --------
+    >>> labels = np.repeat(["B", "T"], 100)
+    >>> rng = np.random.default_rng(0)
+    >>> noise = rng.normal(size=(200, 5)).astype("float32")
+    >>> apart = noise + 9 * (labels == "T")[:, None]
+    >>> found = scenc.tasks.check_embedding(apart, noise, None, labels)
+    >>> found.separation, found.is_better
+    ('better', True)
     """
     rows: dict[str, tuple[float, float, str]] = {}
     reasons: dict[str, str] = {}

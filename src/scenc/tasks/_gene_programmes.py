@@ -36,6 +36,13 @@ class GeneLevels:
         Mean of its x~ in these cells, 0 where there are none.
     mean, sd
         Mean and standard deviation of its x~ over all cells.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> levels = scenc.tasks.gene_levels(sp.csr_matrix([[0.0, 2.0], [1.0, 2.0]]))
+    >>> levels.n_cells.tolist(), levels.detected_mean.tolist(), levels.mean.tolist()
+    ([1, 2], [1.0, 2.0], [0.5, 2.0])
     """
 
     n_cells: NDArray[np.int64]
@@ -51,6 +58,14 @@ def gene_levels(values: sp.csr_matrix) -> GeneLevels:
     ----------
     values
         Normalised expression x~, cells x genes.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> values = sp.csr_matrix([[0.0, 2.0], [1.0, 2.0]])  # two cells, two genes
+    >>> levels = scenc.tasks.gene_levels(values)
+    >>> levels.n_cells.tolist(), levels.mean.tolist(), levels.sd.tolist()
+    ([1, 2], [0.5, 2.0], [0.5, 0.0])
     """
     total, n_genes = max(values.shape[0], 1), values.shape[1]
     nonzero = values.data != 0
@@ -85,6 +100,15 @@ def genes_of_like_expression(
     Returns
     -------
     Column numbers, the most alike first, shape ``(n_wanted, n)``.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> values = sp.csr_matrix([[1.0, 0.9, 5.0, 0.0], [1.0, 1.1, 5.0, 3.0]])
+    >>> levels = scenc.tasks.gene_levels(values)
+    >>> genes, candidates = np.array([0]), np.array([1, 2, 3])
+    >>> scenc.tasks.genes_of_like_expression(levels, genes, candidates, n=2).tolist()
+    [[1, 2]]
     """
     places = np.stack([np.log10(levels.n_cells + 1.0), levels.detected_mean], axis=1)
     spread = places[candidates].std(axis=0)
@@ -117,6 +141,15 @@ def mean_correlations(
     Returns
     -------
     Shape ``(n_sets,)``; NaN for sets of fewer than two genes.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> values = sp.csr_matrix([[0.0, 0.0, 1.0], [1.0, 2.0, 1.0], [2.0, 4.0, 0.0]])
+    >>> sets = sp.csr_matrix([[1.0], [1.0], [0.0]])  # one set: the first two genes
+    >>> levels = scenc.tasks.gene_levels(values)
+    >>> scenc.tasks.mean_correlations(values, sets, levels).round(3).tolist()
+    [1.0]
     """
     scale = np.divide(1, levels.sd, out=np.zeros_like(levels.sd), where=levels.sd > 0)
     weights = sp.csr_matrix(sp.diags(scale) @ sets)
@@ -151,6 +184,15 @@ def leiden_of_genes(
     Returns
     -------
     Shape ``(n_genes,)``.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> near = np.repeat(np.eye(2), 20, axis=0)  # 20 genes in one direction, 20 in another
+    >>> genes = sc.AnnData(near + 0.1 * rng.normal(size=near.shape))
+    >>> clusters = scenc.tasks.leiden_of_genes(genes, resolution=0.1, n_neighbors=10, seed=0)
+    >>> np.bincount(clusters).tolist()
+    [20, 20]
     """
     import scanpy as sc
 
@@ -197,6 +239,17 @@ def score_programmes(
     of genes), ``random_mean`` and ``random_sd`` (of random sets), ``p_value`` (the share of random
     sets, the programme counted as one, that are co-expressed as much) and ``p_adjusted``
     (Benjamini and Hochberg). Genes without variance are left out of the correlations.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> rng = np.random.default_rng(0)
+    >>> values = rng.poisson(1.0, size=(200, 50)).astype(float)
+    >>> values[:, :5] += rng.poisson(2.0, size=(200, 1))  # five genes go together
+    >>> programmes = np.where(np.arange(50) < 5, 0, -1)
+    >>> table = scenc.tasks.score_programmes(sp.csr_matrix(values), programmes, n_random=99, seed=0)
+    >>> table["n_genes"].tolist(), table["p_value"].tolist()
+    ([5], [0.01])
     """
     levels, rng = gene_levels(values), np.random.default_rng(seed)
     varies = levels.sd > 0

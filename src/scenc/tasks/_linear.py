@@ -27,6 +27,16 @@ class Directions:
         The direction of each type, shape ``(n_types, d_model)``.
     offsets
         What is added to each type's score, shape ``(n_types,)``.
+
+    Examples
+    --------
+    >>> labels = np.repeat(["B", "T"], 100)
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5)) + 9 * (labels == "T")[:, None]
+    >>> directions = scenc.tasks.fit_directions(cells, labels)
+    >>> directions.weights.shape, directions.types.tolist()
+    ((2, 5), ['B', 'T'])
+    >>> directions.predict(cells)[[0, 199]].tolist()
+    [0, 1]
     """
 
     types: pd.Index[str]
@@ -68,6 +78,14 @@ def fit_directions(
     ------
     ValueError
         There are fewer than two types.
+
+    Examples
+    --------
+    >>> labels = np.repeat(["B", "T"], 100)
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5)) + 9 * (labels == "T")[:, None]
+    >>> directions = scenc.tasks.fit_directions(cells, labels)
+    >>> directions.scores(cells).shape
+    (200, 2)
     """
     names = np.asarray(labels, dtype=object).astype(str)
     if len(np.unique(names)) < 2:
@@ -105,6 +123,15 @@ def read_directions(classifier: Any, width: int | None = None) -> Directions:
         It is none of these.
     ValueError
         It is for another number of dimensions.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> labels = np.repeat(["B", "NK", "T"], 50)
+    >>> cells = np.random.default_rng(0).normal(size=(150, 5))
+    >>> directions = scenc.tasks.read_directions(LogisticRegression().fit(cells, labels))
+    >>> directions.types.tolist(), directions.weights.shape
+    (['B', 'NK', 'T'], (3, 5))
     """
     if isinstance(classifier, Directions):
         found = classifier

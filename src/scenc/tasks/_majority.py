@@ -60,6 +60,15 @@ def over_clusters(embedding: NDArray[np.float32], seed: int = 0) -> NDArray[np.i
     Returns
     -------
     Cluster of each cell, shape ``(n_cells,)``. Up to three cells are clusters of their own.
+
+    Examples
+    --------
+    >>> cells = np.random.default_rng(0).normal(size=(300, 5)).astype("float32")
+    >>> clusters = scenc.tasks.over_clusters(cells)
+    >>> clusters.shape
+    (300,)
+    >>> names = np.repeat(np.array(["B", "T"], dtype=object), 150)
+    >>> voted = scenc.tasks.majority(names, clusters)
     """
     n_cells = len(embedding)
     if n_cells <= 3:

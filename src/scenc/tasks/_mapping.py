@@ -34,6 +34,16 @@ class Mapping:
     placed_by
         ``"neighbors"``: means over the nearest cells of the reference; ``"umap"``: umap-learn's
         transform.
+
+    Examples
+    --------
+    >>> cells = np.random.default_rng(0).normal(size=(300, 5))
+    >>> mapping = scenc.tasks.map_to_reference(
+    ...     cells[:200], cells[200:], coordinates=cells[:200, :2]
+    ... )
+    >>> mapping.query.shape, mapping.score.shape, mapping.placed_by
+    ((100, 2), (100,), 'neighbors')
+    >>> foreign = mapping.score < 0.05  # cells that the reference has none like
     """
 
     reference: NDArray[np.float32]

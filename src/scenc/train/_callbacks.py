@@ -34,6 +34,14 @@ class Curve:
         Further validation losses, by name.
     n_threads
         Threads of PyTorch at the end; ``None``: its own number.
+
+    Examples
+    --------
+    >>> curve = scenc.train.Curve(  # `scenc.train.fit` returns one
+    ...     train={0: 1.9, 1: 1.2}, validation={1: 1.4}, lr={0: 5e-4, 1: 1e-3}, n_steps=2
+    ... )
+    >>> curve.train[1], curve.validation
+    (1.2, {1: 1.4})
     """
 
     train: dict[int, float]
@@ -53,6 +61,13 @@ class NonFiniteLossError(RuntimeError):
         The optimizer step (from 0) at which it was first seen.
     curve
         The curves up to there; ``None`` until `fit` has ended.
+
+    Examples
+    --------
+    >>> try:
+    ...     model.train(lr=1e-3)
+    ... except scenc.train.NonFiniteLossError as error:
+    ...     print(f"Not finite at step {error.step}: a lower lr may help.")
     """
 
     curve: Curve | None = None
@@ -75,6 +90,12 @@ class NonFiniteGradientError(NonFiniteLossError):
         The optimizer step (from 0) up to which this was seen.
     scale
         What the loss was multiplied by in the end; halved at each skipped step.
+
+    Examples
+    --------
+    >>> error = scenc.train.NonFiniteGradientError(step=120, scale=2.0**-14)  # as `fit` raises it
+    >>> error.step, isinstance(error, scenc.train.NonFiniteLossError)
+    (120, True)
     """
 
     def __init__(self, step: int, scale: float) -> None:

@@ -43,7 +43,20 @@ _SIGTERM_EXIT = 128 + signal.SIGTERM
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be gone on from: it is damaged, or of another training."""
+    """A checkpoint cannot be gone on from: it is damaged, or of another training.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> Path("damaged").mkdir()
+    >>> Path("damaged/last.ckpt").write_text("half a file")
+    11
+    >>> try:
+    ...     scenc.train.Checkpoints("damaged", every=100, settings={}, resume=True)
+    ... except scenc.train.CheckpointError as error:
+    ...     print(error)
+    damaged/last.ckpt is damaged or no checkpoint: ...
+    """
 
 
 class Checkpoints(Callback):
@@ -75,6 +88,12 @@ class Checkpoints(Callback):
         The folder has a checkpoint, which is neither to be gone on from nor to be removed.
     CheckpointError
         Its checkpoint cannot be used; the message says why.
+
+    Examples
+    --------
+    >>> checkpoints = scenc.train.Checkpoints("run", every=100, settings={"lr": 1e-3})
+    >>> checkpoints.path.as_posix(), checkpoints.found  # an argument of `scenc.train.fit`
+    ('run/last.ckpt', False)
     """
 
     def __init__(

@@ -39,7 +39,16 @@ _MOST_PASSES = 200
 
 
 class Latent(NamedTuple):
-    """The normal distribution of z of each cell: mean and log variance, ``(n_cells, d_model)``."""
+    """The normal distribution of z of each cell: mean and log variance, ``(n_cells, d_model)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> bottleneck = scenc.nn.Bottleneck(d_model=64)
+    >>> latent = scenc.train.Latent(*bottleneck(torch.randn(700, 64)))
+    >>> latent.mean.shape, latent.log_variance.shape
+    (torch.Size([700, 64]), torch.Size([700, 64]))
+    """
 
     mean: torch.Tensor
     log_variance: torch.Tensor
@@ -82,6 +91,22 @@ def fit_decoder(
     Returns
     -------
     The validation loss before and after; NaN without validation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rows, genes = scenc.data.open_rows(adata.X), np.arange(adata.n_vars)
+    >>> def read(cells):
+    ...     no_batch = np.zeros((len(cells), 1), dtype=np.int64)
+    ...     return scenc.data.CellCounts.read(rows, cells, genes, no_batch)
+    >>> latent = scenc.train.Latent(torch.randn(700, 64), torch.full((700, 64), -2.0))
+    >>> decoder = scenc.nn.CountDecoder(d_model=64, n_hidden=128, n_genes=765, n_categories=[1])
+    >>> train, validation = np.arange(600), np.arange(600, 700)
+    >>> before, after = scenc.train.fit_decoder(
+    ...     decoder, latent, read, train, validation, n_steps=20, seed=0
+    ... )
+    >>> after < before
+    True
     """
     device = latent.mean.device
     order, noise = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)

@@ -30,6 +30,12 @@ def make_loggers(
     ------
     ValueError
         The word is unknown.
+
+    Examples
+    --------
+    >>> [logger] = scenc.train.make_loggers("csv", "logs")
+    >>> type(logger).__name__, logger.save_dir
+    ('CSVLogger', 'logs')
     """
     if logger is None:
         return []

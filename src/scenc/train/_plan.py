@@ -41,6 +41,22 @@ class TrainingPlan(LightningModule):
         Names of the losses measured in validation; the first chooses the best weights.
     last_loss
         Loss of the last batch, over all ranks.
+
+    Examples
+    --------
+    >>> class AbsoluteError(scenc.train.TrainingPlan):  # for `fit`, as plan=AbsoluteError
+    ...     validation_names = ("absolute_error",)
+    ...
+    ...     def training_step(self, batch, batch_idx):
+    ...         error, n_masked = self.validation_sums(batch)
+    ...         self.last_loss = (error / n_masked).mean().detach()
+    ...         return (error / n_masked).mean()
+    ...
+    ...     def validation_sums(self, batch):
+    ...         errors = (self.network.reconstruct(batch) - batch.targets()).abs()
+    ...         return errors[batch.masked].sum()[None], batch.masked.sum()[None]
+    >>> network = scenc.nn.CellTransformer(scenc.nn.ModelConfig(), n_genes=2000)
+    >>> plan = AbsoluteError(network, scenc.train.TrainConfig())
     """
 
     validation_names: tuple[str, ...]
@@ -106,7 +122,19 @@ class TrainingPlan(LightningModule):
 
 
 class MaskedExpressionPlan(TrainingPlan):
-    """Train a network to predict masked expression (eq. 10)."""
+    """Train a network to predict masked expression (eq. 10).
+
+    Examples
+    --------
+    >>> network = scenc.nn.CellTransformer(scenc.nn.ModelConfig(), n_genes=adata.n_vars)
+    >>> plan = scenc.train.MaskedExpressionPlan(network, scenc.train.TrainConfig())
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokenizer = scenc.data.Tokenizer(context=64, mask_fraction=0.5)
+    >>> tokens = scenc.data.TokenDataset(rows, np.arange(adata.n_vars), tokenizer)
+    >>> errors, n_masked = plan.validation_sums(tokens[scenc.data.Request(np.arange(8), seed=0)])
+    >>> int(n_masked)  # 32 of 64 genes in each of eight cells
+    256
+    """
 
     validation_names = (RECONSTRUCTION_LOSS,)
 

@@ -122,6 +122,20 @@ def fit(
         the curves up to there.
     NonFiniteGradientError
         The same for FP16 steps that are skipped again and again (a `NonFiniteLossError`, too).
+
+    Examples
+    --------
+    >>> network = scenc.nn.CellTransformer(scenc.nn.ModelConfig(n_layers=1), n_genes=adata.n_vars)
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokenizer = scenc.data.Tokenizer(context=64, mask_fraction=0.5)
+    >>> tokens = scenc.data.TokenDataset(rows, np.arange(adata.n_vars), tokenizer)
+    >>> train = tokens.loader(scenc.data.ShuffledRequests(np.arange(600), batch_size=100))
+    >>> validation = tokens.loader(scenc.data.OrderedRequests(np.arange(600, 700), batch_size=100))
+    >>> curve = scenc.train.fit(
+    ...     network, train, validation, scenc.train.TrainConfig(max_epochs=2), seed=0
+    ... )
+    >>> curve.n_steps, len(curve.validation)
+    (12, 2)
     """
     accelerator = _resolve_accelerator(accelerator)
     budget = next((one for one in callbacks if isinstance(one, Budget)), None)

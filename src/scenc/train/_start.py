@@ -22,6 +22,11 @@ class StartTogether(Callback):
     ----------
     settings
         Plain values that determine the training.
+
+    Examples
+    --------
+    >>> together = scenc.train.StartTogether({"lr": 1e-3, "n_genes": adata.n_vars})
+    >>> callbacks = [together]  # for `scenc.train.fit`, in each process
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -61,6 +66,19 @@ class ShareNeighborhoods(Callback):
         The training data, with neighbourhoods at least on the first rank.
     find
         Searches them, in case this process has none and turns out to train alone.
+
+    Examples
+    --------
+    >>> views = scenc.data.ViewDataset(
+    ...     scenc.data.open_rows(adata.X),
+    ...     gene_map=np.arange(adata.n_vars),
+    ...     tokenizer=scenc.data.Tokenizer(context=128),
+    ...     neighborhoods=None,  # found as training starts
+    ...     depth=(0.3, 0.9),
+    ...     same_cell=1.0,
+    ... )
+    >>> alone = scenc.data.Neighborhoods.alone(np.zeros(adata.n_obs, dtype=int))
+    >>> callbacks = [scenc.train.ShareNeighborhoods(views, lambda: alone)]  # for `fit`
     """
 
     def __init__(self, views: ViewDataset, find: Callable[[], Neighborhoods]) -> None:

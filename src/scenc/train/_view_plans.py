@@ -24,7 +24,22 @@ _TINY = 1e-30
 
 
 class ViewPlan(TrainingPlan):
-    """Base of the plans that train on pairs of views: what of a batch enters their losses."""
+    """Base of the plans that train on pairs of views: what of a batch enters their losses.
+
+    Examples
+    --------
+    >>> views = scenc.data.ViewDataset(
+    ...     scenc.data.open_rows(adata.X),
+    ...     gene_map=np.arange(adata.n_vars),
+    ...     tokenizer=scenc.data.Tokenizer(context=64, mask_fraction=0.2),
+    ...     neighborhoods=scenc.data.Neighborhoods.alone(np.zeros(adata.n_obs, dtype=int)),
+    ...     depth=(0.3, 0.9),
+    ...     same_cell=1.0,
+    ... )
+    >>> network = scenc.nn.CellTransformer(scenc.nn.ModelConfig(), n_genes=adata.n_vars)
+    >>> plan = scenc.train.ContrastivePlan(network, scenc.train.TrainConfig())  # a `ViewPlan`
+    >>> loss = plan.training_step(views[scenc.data.Request(np.arange(32), seed=0)], 0)
+    """
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> torch.Tensor:
         """Return the weighted sum of the terms."""
@@ -83,6 +98,14 @@ class ContrastivePlan(ViewPlan):
     References
     ----------
     van den Oord et al. (2018), Representation learning with contrastive predictive coding.
+
+    Examples
+    --------
+    >>> config = scenc.nn.ModelConfig(objective="contrastive")
+    >>> network = scenc.nn.CellTransformer(config, n_genes=2000)
+    >>> plan = scenc.train.ContrastivePlan(network, scenc.train.TrainConfig(temperature=0.1))
+    >>> plan.validation_names[2:]
+    ('contrast_loss_validation', 'anchor_loss_validation')
     """
 
     validation_names = (
@@ -138,6 +161,14 @@ class GenerativePlan(ViewPlan):
     Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics: likelihood,
     library size and covariates.
     Wen et al. (2024), CellPLM: decoding all genes of a cell from its pooled embedding.
+
+    Examples
+    --------
+    >>> config = scenc.nn.ModelConfig(objective="generative", likelihood="zinb")
+    >>> network = scenc.nn.CellTransformer(config, n_genes=2000, n_categories=[4])  # four batches
+    >>> plan = scenc.train.GenerativePlan(network, scenc.train.TrainConfig(kl_weight=2.0))
+    >>> plan.validation_names[1:3]
+    ('count_loss_validation', 'kl_validation')
     """
 
     validation_names = (

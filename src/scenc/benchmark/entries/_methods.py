@@ -37,6 +37,21 @@ class Method(Protocol):
     Stored results are used again if the method has the same settings and the source text of its
     class is the same. Settings are its attribute ``settings`` (plain values), or the fields of a
     dataclass, or else all its attributes.
+
+    Examples
+    --------
+    >>> class TotalCounts:
+    ...     settings = {}
+    ...
+    ...     def fit(self, adata, batch_key=None, seed=0):
+    ...         pass
+    ...
+    ...     def embed(self, adata):
+    ...         return np.asarray(adata.X.sum(axis=1)).reshape(-1, 1)
+    >>> isinstance(TotalCounts(), scenc.benchmark.Method)
+    True
+    >>> TotalCounts().embed(adata).shape
+    (700, 1)
     """
 
     def fit(self, adata: AnnData, batch_key: str | None = None, seed: int = 0) -> Any:
@@ -59,6 +74,13 @@ class PCA:
     n_genes
         Number of highly variable genes (by scanpy's rule for log-normalised values), or all there
         are.
+
+    Examples
+    --------
+    >>> pca = scenc.benchmark.PCA(n_components=20)
+    >>> pca.fit(adata)
+    >>> pca.embed(adata).shape
+    (700, 20)
     """
 
     n_components: int = 50
@@ -103,6 +125,14 @@ class SCVI:
         Number of highly variable genes that it sees, chosen as for `PCA`, or all there are.
     n_latent, n_layers, n_hidden
         As in `scvi.model.SCVI`; the defaults are its own.
+
+    Examples
+    --------
+    >>> scvi = scenc.benchmark.SCVI(max_epochs=1)
+    >>> scvi.fit(query, batch_key="donor_id")
+    >>> embedding = scvi.embed(query)
+    >>> embedding.shape
+    (700, 10)
     """
 
     max_epochs: int | None = None
@@ -153,6 +183,12 @@ class Untrained:
     ----------
     encoding
         The encoding to leave untrained.
+
+    Examples
+    --------
+    >>> encoding = scenc.benchmark.Encoding("learned", "soft")
+    >>> scenc.benchmark.Untrained(encoding).title()
+    'untrained (learned + soft)'
     """
 
     encoding: Encoding

@@ -80,6 +80,13 @@ class CountCheck:
         Cell, gene and value of the first value that is not an integer.
     totals
         Sum of the values of each cell, shape ``(n_cells,)``.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> found = scenc.data.check_counts(rows, adata.obs_names, adata.var_names, "adata.X")
+    >>> found.n_fractional, found.maximum, found.looks_log_normalized
+    (0, 259.0, False)
     """
 
     n_genes: NDArray[np.int64]

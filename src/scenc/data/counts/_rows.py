@@ -28,6 +28,19 @@ class CountRows(ABC):
     ----------
     shape
         Number of cells and of genes.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> isinstance(rows, scenc.data.CountRows), rows.shape
+    (True, (700, 765))
+    >>> matrix, positions = rows.select(np.array([5, 2]))
+    >>> matrix[positions].shape
+    (2, 765)
+    >>> for first, block in rows.chunks(size=400):
+    ...     print(first, block.shape)
+    0 (400, 765)
+    400 (300, 765)
     """
 
     shape: tuple[int, int]

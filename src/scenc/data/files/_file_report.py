@@ -33,6 +33,13 @@ class FileCheck:
         Reasons why it cannot be used.
     remarks
         Other things to know.
+
+    Examples
+    --------
+    >>> cells = scenc.data.CellFiles(["a.h5ad", "b.h5ad"])
+    >>> first = cells.report.files[0]
+    >>> first.path, first.n_cells, first.n_matched, first.counts
+    ('a.h5ad', 700, 765, 'X (csr)')
     """
 
     path: str
@@ -55,6 +62,16 @@ class FilesReport(Printed):
         The files, in the order given.
     n_genes
         Number of genes of the vocabulary.
+
+    Examples
+    --------
+    >>> report = scenc.data.CellFiles(["a.h5ad", "b.h5ad"]).report
+    >>> report.ok, report.n_genes
+    (True, 765)
+    >>> print(report)
+    2 files, 1,400 cells, 765 genes: all can be used
+      a.h5ad  700 cells  765 of 765 genes  X (csr)
+      b.h5ad  700 cells  765 of 765 genes  X (csr)
     """
 
     files: Sequence[FileCheck]
@@ -93,6 +110,15 @@ class CellFilesError(ValueError):
     ----------
     report
         The same.
+
+    Examples
+    --------
+    >>> sc.pp.log1p(adata, copy=True).write_h5ad("logged.h5ad")
+    >>> try:
+    ...     scenc.data.CellFiles(["a.h5ad", "logged.h5ad"])
+    ... except scenc.data.CellFilesError as error:
+    ...     print([file.path for file in error.report.files if file.problems])
+    ['logged.h5ad']
     """
 
     def __init__(self, report: FilesReport) -> None:

@@ -120,6 +120,15 @@ def map_genes(
     Returns
     -------
     Vocabulary index of each column, `UNKNOWN` or `COUNTED`: the gene map of `Tokenizer`.
+
+    Examples
+    --------
+    >>> names = pd.Index(["CD4", "CPSF3L", "XIST", "unheard of"])
+    >>> found = scenc.genes.match(names, ["INTS11", "CD4"])
+    >>> scenc.data.map_genes(names, found, counted=["XIST"]).tolist()
+    [1, 0, -2, -1]
+    >>> scenc.data.COUNTED, scenc.data.UNKNOWN
+    (-2, -1)
     """
     gene_map = found.positions.astype(np.int64)
     if len(counted):

@@ -61,6 +61,16 @@ class CellModule(LightningDataModule):
         Seed of the order and of all draws.
     pin_memory
         Whether batches are copied to page-locked memory; ``None``: where there is a CUDA device.
+
+    Examples
+    --------
+    >>> cells = scenc.data.CellFiles(["a.h5ad", "b.h5ad"], batch_key="donor_id")
+    >>> isinstance(cells, scenc.data.CellModule)
+    True
+    >>> cells.n_obs, cells.split_sizes
+    (1400, {'train': 1260, 'validation': 140, 'test': 0})
+    >>> cells.column("donor_id").categories.tolist()
+    ['d1', 'd2']
     """
 
     vocabulary: pd.Index[str]

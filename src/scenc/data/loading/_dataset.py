@@ -60,6 +60,17 @@ class TokenDataset(MemoryDataset["TokenBatch"]):
     by_length
         Whether the cells of a batch are put in the order of their number of genes of the
         vocabulary, largest first, so that the network can spare padding.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokens = scenc.data.TokenDataset(rows, np.arange(adata.n_vars), scenc.data.Tokenizer())
+    >>> len(tokens)
+    700
+    >>> batch = tokens[scenc.data.Request(np.array([0, 1, 2]), seed=0)]
+    >>> batch.n_cells
+    3
+    >>> loader = tokens.loader(scenc.data.OrderedRequests(np.arange(len(tokens)), batch_size=100))
     """
 
     def __init__(

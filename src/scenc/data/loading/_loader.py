@@ -54,6 +54,15 @@ class BatchLoader[B]:
         The same.
     waited
         Seconds that the last pass, so far, has kept its user waiting.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokens = scenc.data.TokenDataset(rows, np.arange(adata.n_vars), scenc.data.Tokenizer())
+    >>> requests = scenc.data.ShuffledRequests(np.arange(adata.n_obs), batch_size=100)
+    >>> loader = scenc.data.BatchLoader(tokens, requests)
+    >>> [batch.n_cells for batch in loader]
+    [100, 100, 100, 100, 100, 100, 100]
     """
 
     def __init__(

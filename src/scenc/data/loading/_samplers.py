@@ -38,6 +38,14 @@ class Request:
         The seed, the same on all ranks.
     n_repeated
         How many of the last rows another rank has too: they fill the batch up and nothing more.
+
+    Examples
+    --------
+    >>> request = scenc.data.Request(rows=np.array([3, 0, 8]), seed=0)
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokens = scenc.data.TokenDataset(rows, np.arange(adata.n_vars), scenc.data.Tokenizer())
+    >>> tokens[request].cells.tolist()
+    [3, 0, 8]
     """
 
     rows: NDArray[np.int64]
@@ -123,6 +131,15 @@ class ShuffledRequests(BatchSampler):
         The same.
     first_batch
         Batch that the next pass begins with, and that pass only.
+
+    Examples
+    --------
+    >>> requests = scenc.data.ShuffledRequests(np.arange(700), batch_size=128, seed=0)
+    >>> len(requests)
+    6
+    >>> first = next(iter(requests))
+    >>> len(first.rows), first.n_repeated
+    (117, 0)
     """
 
     def __init__(
@@ -169,6 +186,12 @@ class OrderedRequests(BatchSampler):
     shared
         Whether the ranks of distributed training share each batch, then larger by their number;
         otherwise all of them visit all rows.
+
+    Examples
+    --------
+    >>> requests = scenc.data.OrderedRequests(np.arange(5), batch_size=2)
+    >>> [request.rows.tolist() for request in requests]
+    [[0, 1], [2, 3], [4]]
     """
 
     def __init__(

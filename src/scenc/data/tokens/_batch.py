@@ -25,6 +25,18 @@ class LengthBucket(NamedTuple):
         Number of tokens to take: the longest cell's, or a few more.
     is_padded
         Whether any cell is shorter: without padding attention needs no mask.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokens = scenc.data.TokenDataset(
+    ...     rows, np.arange(adata.n_vars), scenc.data.Tokenizer(), by_length=True
+    ... )
+    >>> batch = tokens[scenc.data.Request(np.arange(64), seed=0)]
+    >>> [(bucket.start, bucket.end) for bucket in batch.length_buckets]
+    [(0, 16), (16, 58), (58, 64)]
+    >>> batch.length_buckets[0].width == batch.n_tokens
+    True
     """
 
     start: int
@@ -94,6 +106,17 @@ class TokenBatch:
         Where the tokens stand without padding: the network then takes all cells at once, packed,
         and no buckets. A batch that is copied to a CUDA device has it, since each bucket costs the
         launch of all kernels there; ``None`` elsewhere.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> tokenizer = scenc.data.Tokenizer(context=64, mask_fraction=0.5)
+    >>> tokens = scenc.data.TokenDataset(rows, np.arange(adata.n_vars), tokenizer)
+    >>> batch = tokens[scenc.data.Request(np.arange(8), seed=0)]
+    >>> batch.genes.shape, batch.max_masked
+    (torch.Size([8, 64]), 32)
+    >>> batch.values().shape  # x~ of each gene
+    torch.Size([8, 64])
     """
 
     genes: torch.Tensor

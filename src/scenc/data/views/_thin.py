@@ -49,6 +49,14 @@ def thin(counts: Csr, share: NDArray[np.float64], seed: int, rows: NDArray[np.in
     Returns
     -------
     Counts without stored zeros.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> counts = sp.csr_array(np.full((2, 1000), 10.0))
+    >>> thinned = scenc.data.thin(counts, np.array([0.2, 1.0]), seed=0, rows=np.arange(2))
+    >>> thinned.sum(axis=1) / counts.sum(axis=1)
+    array([0.2027, 1.    ])
     """
     kept = np.empty_like(counts.data)
     _thin(counts.indptr, counts.data, share, np.uint64(seed), rows.astype(np.uint64), kept)

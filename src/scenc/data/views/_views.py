@@ -40,6 +40,18 @@ class Neighborhoods:
         Cumulative odds with which each neighbour is drawn, ending at 1, shape ``(n_cells, k)``.
     batches
         Experimental batch of each cell, as a number, shape ``(n_cells,)``.
+
+    Examples
+    --------
+    >>> known = scenc.data.Neighborhoods(
+    ...     anchors=np.zeros((3, 2), dtype="float32"),
+    ...     neighbors=np.array([[1, 2], [0, 2], [0, 1]]),
+    ...     odds=np.array([[0.9, 1.0]] * 3),  # the first of two neighbours, nine times of ten
+    ...     batches=np.array([0, 1, 1]),
+    ... )
+    >>> chances = np.array([[0.5, 0.5], [0.95, 0.5]])
+    >>> known.draw(np.array([0, 1]), same=0.1, chances=chances).tolist()
+    [1, 2]
     """
 
     anchors: NDArray[np.float32]
@@ -86,6 +98,16 @@ class CellCounts(NamedTuple):
         Sum of each cell's counts over the vocabulary, ``(n_cells,)``.
     covariates
         Category of each covariate of the cells, as a number, ``(n_cells, n_covariates)``.
+
+    Examples
+    --------
+    >>> rows = scenc.data.open_rows(adata.X)
+    >>> no_covariate = np.zeros((2, 0), dtype=np.int64)
+    >>> counts = scenc.data.CellCounts.read(
+    ...     rows, np.array([0, 1]), np.arange(adata.n_vars), no_covariate
+    ... )
+    >>> counts.library.tolist(), counts.value.shape
+    ([628.0, 608.0], torch.Size([448]))
     """
 
     cell: torch.Tensor
@@ -151,6 +173,22 @@ class ViewBatch:
     counts
         Counts of the first cells, then of the second, before they were thinned; ``None``: they are
         not decoded.
+
+    Examples
+    --------
+    >>> views = scenc.data.ViewDataset(
+    ...     scenc.data.open_rows(adata.X),
+    ...     gene_map=np.arange(adata.n_vars),
+    ...     tokenizer=scenc.data.Tokenizer(context=128),
+    ...     neighborhoods=scenc.data.Neighborhoods.alone(np.zeros(adata.n_obs, dtype=int)),
+    ...     depth=(0.3, 0.9),
+    ...     same_cell=1.0,
+    ... )
+    >>> batch = views[scenc.data.Request(np.arange(8), seed=0)]
+    >>> batch.n_cells, batch.batches.shape
+    (8, torch.Size([2, 8]))
+    >>> sorted(batch.first.cells.tolist())
+    [0, 1, 2, 3, 4, 5, 6, 7]
     """
 
     first: TokenBatch
@@ -267,6 +305,22 @@ class ViewDataset(MemoryDataset[ViewBatch]):
     ----------
     neighborhoods
         The same.
+
+    Examples
+    --------
+    >>> alone = scenc.data.Neighborhoods.alone(np.zeros(adata.n_obs, dtype=int))
+    >>> views = scenc.data.ViewDataset(
+    ...     scenc.data.open_rows(adata.X),
+    ...     gene_map=np.arange(adata.n_vars),
+    ...     tokenizer=scenc.data.Tokenizer(context=128, mask_fraction=0.2),
+    ...     neighborhoods=alone,
+    ...     depth=(0.3, 0.9),
+    ...     same_cell=1.0,
+    ... )
+    >>> requests = scenc.data.ShuffledRequests(np.arange(len(views)), batch_size=100)
+    >>> batch = next(iter(views.loader(requests)))
+    >>> batch.n_cells
+    100
     """
 
     def __init__(
@@ -330,6 +384,17 @@ class FileViews:
     covariates
         Category of each covariate of all cells, as a number, the batch first, shape
         ``(n_cells, n_covariates)``.
+
+    Examples
+    --------
+    >>> cells = scenc.data.CellFiles(["a.h5ad", "b.h5ad"], batch_size=100)
+    >>> batches = np.repeat([[0], [1]], 700, axis=0)  # of each cell: the file that it is from
+    >>> def views(reader):
+    ...     tokenizer = scenc.data.Tokenizer(context=128, mask_fraction=0.2)
+    ...     return scenc.data.FileViews(reader, tokenizer, cells.n_vars, (0.3, 0.9), batches)
+    >>> batch = next(iter(cells.train_dataloader(make=views)))
+    >>> batch.first.n_tokens  # at most, of any cell's first view
+    128
     """
 
     def __init__(

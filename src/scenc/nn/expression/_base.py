@@ -24,6 +24,23 @@ class ExpressionEncoder(nn.Module, ABC):
         cell's logged counts.
     norm
         What follows the encoder in `encode`: nothing, unless a layer normalisation is put there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> class Linear(scenc.nn.ExpressionEncoder):
+    ...     def __init__(self, d_model):
+    ...         super().__init__()
+    ...         self.layer = torch.nn.Linear(1, d_model)
+    ...
+    ...     def forward(self, values):
+    ...         return self.layer(values[:, None])
+    ...
+    ...     def start_at_zero(self):
+    ...         torch.nn.init.zeros_(self.layer.weight)
+    ...         torch.nn.init.zeros_(self.layer.bias)
+    >>> Linear(d_model=64)(torch.tensor([0.5, 3.0])).shape
+    torch.Size([2, 64])
     """
 
     reads: ValueKind = "normalized"

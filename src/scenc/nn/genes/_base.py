@@ -10,7 +10,17 @@ if TYPE_CHECKING:
 
 
 class GeneEncoder(nn.Module, ABC):
-    """Maps genes of the vocabulary to vectors: enc_g of eq. 4."""
+    """Maps genes of the vocabulary to vectors: enc_g of eq. 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = scenc.nn.LearnedGeneEncoder(n_genes=2000, d_model=64)
+    >>> isinstance(encoder, scenc.nn.GeneEncoder)
+    True
+    >>> encoder.table().shape
+    torch.Size([2000, 64])
+    """
 
     @abstractmethod
     def forward(self, genes: torch.Tensor) -> torch.Tensor:

@@ -44,6 +44,14 @@ class ProteinGeneEncoder(GeneEncoder):
         As `protein_projection` of `scenc.nn.ModelConfig`; with ``"fixed"`` `dim` is `d_model`.
     silu
         Whether SiLU and the factor sqrt(d_model) follow the layer normalisation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vectors = torch.randn(2000, 1280)  # of each gene, by a protein language model
+    >>> encoder = scenc.nn.ProteinGeneEncoder.from_vectors(vectors, d_model=64)
+    >>> encoder(torch.tensor([0, 7, 7])).shape
+    torch.Size([3, 64])
     """
 
     vectors: torch.Tensor
