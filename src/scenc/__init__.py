@@ -7,10 +7,22 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scenc import benchmark, data, datasets, genes, metrics, nn, pl, tasks
+    from scenc import benchmark, data, datasets, genes, metrics, model, nn, pl, tasks, train
     from scenc.model import Model
 
-__all__ = ["Model", "benchmark", "data", "datasets", "genes", "metrics", "nn", "pl", "tasks"]
+__all__ = [
+    "Model",
+    "benchmark",
+    "data",
+    "datasets",
+    "genes",
+    "metrics",
+    "model",
+    "nn",
+    "pl",
+    "tasks",
+    "train",
+]
 __version__ = version("scenc")
 
 

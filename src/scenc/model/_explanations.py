@@ -138,7 +138,7 @@ class ExplanationsMixin(BaseModelClass):
 
         Examples
         --------
-        >>> found = model.attributions(labels_key="cell_type")
+        >>> found = model.attributions(labels_key="cell_type", max_cells=20)
         >>> print(found)
         >>> found.table["B cell"].nlargest(10)
         >>> scenc.pl.attributions(found)

@@ -62,7 +62,7 @@ def attributions(
 
     Examples
     --------
-    >>> scenc.pl.attributions(model.attributions(labels_key="cell_type"))
+    >>> scenc.pl.attributions(model.attributions(labels_key="cell_type", max_cells=20))
     """
     from scenc.tasks import Attributions  # here, as only this figure needs PyTorch
 
