@@ -40,9 +40,22 @@ def packed_attention(heads: torch.Tensor, packing: Packing, dropout: float) -> t
     if not heads.is_cuda:
         return _padded(heads, packing, dropout)
     d = heads.shape[-1]
-    query, key, value = F.pad(heads, (0, -d % _STEP)).unbind(1)
-    kernel = _flash if _has_flash(heads) else _memory_efficient
-    return kernel(query, key, value, packing, dropout, d**-0.5)[..., :d]
+    tokens = F.pad(heads, (0, -d % _STEP)).unbind(1)
+    where = (packing.starts, packing.starts, packing.longest, packing.longest)
+    if _has_flash(heads):
+        # Neither causal, nor with a mask to look at.
+        found = torch.ops.aten._flash_attention_forward(
+            *tokens, *where, dropout, False, False, scale=d**-0.5
+        )
+    else:
+        # No bias, and not causal. The sums of the softmax are for backward.
+        one = [part[None] for part in tokens]
+        keep_sums = torch.is_grad_enabled() and heads.requires_grad
+        found = torch.ops.aten._efficient_attention_forward(
+            *one, None, *where, dropout, 0, keep_sums, scale=d**-0.5
+        )
+    mixed: torch.Tensor = found[0].reshape(len(heads), heads.shape[2], -1)
+    return mixed[..., :d]
 
 
 def _padded(heads: torch.Tensor, packing: Packing, dropout: float) -> torch.Tensor:
@@ -68,37 +81,3 @@ def _allows_flash(device: int) -> bool:
         and torch.backends.cuda.is_flash_attention_available()
         and torch.cuda.get_device_capability(device) >= _GENERATION
     )
-
-
-def _flash(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    packing: Packing,
-    dropout: float,
-    scale: float,
-) -> torch.Tensor:
-    starts, longest = packing.starts, packing.longest
-    # Neither causal, nor with a mask to look at.
-    how = (starts, starts, longest, longest, dropout, False, False)
-    mixed: torch.Tensor
-    mixed, *_ = torch.ops.aten._flash_attention_forward(query, key, value, *how, scale=scale)
-    return mixed
-
-
-def _memory_efficient(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    packing: Packing,
-    dropout: float,
-    scale: float,
-) -> torch.Tensor:
-    starts, longest = packing.starts, packing.longest
-    one = (tensor[None] for tensor in (query, key, value))
-    # No bias, and no causal mask; the sums of the softmax are for backward.
-    keep_sums = torch.is_grad_enabled() and query.requires_grad
-    how = (None, starts, starts, longest, longest, dropout, 0, keep_sums)
-    mixed: torch.Tensor
-    mixed, *_ = torch.ops.aten._efficient_attention_forward(*one, *how, scale=scale)
-    return mixed[0]
