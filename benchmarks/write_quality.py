@@ -2,7 +2,8 @@
 
     python benchmarks/write_quality.py benchmarks/results docs/_static/quality
 
-The first folder has quality.jsonl of bench_quality.py, and expression.jsonl of bench_expression.py.
+The first folder has quality.jsonl of bench_quality.py, and expression.jsonl of bench_expression.py;
+the figure has the curves of quality_MACHINE.jsonl, too.
 One Markdown file for each group of tables goes to the folder, and the figure beside them as SVG.
 Values are means over seeds, ± their standard deviation where there are several; empty where a run
 did not measure them.
@@ -75,6 +76,9 @@ PREDICTORS = {
     "scenc_no_contrast": "scenc, no contrast",
     "scenc_neighbors": "15 nearest neighbours in scenc's embedding",
 }
+# Names of methods that say how many thousand cells were shown.
+VISITS = r"\w+ \d+k"
+TICKS = (10, 25, 50, 100, 250, 500)
 # What the figure draws, by its column.
 CURVES = {
     "macro_f1": "macro F1",
@@ -173,7 +177,11 @@ def read_runs(source: Path) -> pd.DataFrame:
 
 
 def draw_visits(found: pd.DataFrame, path: Path) -> None:
-    """Draw scores by the number of cells shown in training, a column for each data set."""
+    """Draw scores by the number of cells shown in training, a column for each data set.
+
+    Without the masked objective, which is so far below the others that it would hide their
+    differences.
+    """
     mpl.use("Agg")
     shown_in_training = found["method"].str.extract(r"^(?P<name>\w+) (?P<thousands>\d+)k$")
     found = found.assign(name=shown_in_training["name"])
@@ -182,6 +190,7 @@ def draw_visits(found: pd.DataFrame, path: Path) -> None:
         shown_in_training["thousands"].astype(float)
     )
     curves = found.dropna(subset=["name", "thousands"])
+    curves = curves[curves["name"] != "scenc_masked"]
     names = [name for name in TITLES if (curves["data"] == name).any()]
     figure, axes = plt.subplots(
         len(CURVES),
@@ -205,8 +214,7 @@ def draw_visits(found: pd.DataFrame, path: Path) -> None:
             if len(reference):
                 ax.axhline(reference.mean(), color="0.4", ls=style, label=METHODS[method])
         ax.set_xscale("log")
-        shown_at = sorted(own["thousands"].round().unique())
-        ax.set_xticks(shown_at, [f"{thousands:.0f}" for thousands in shown_at])
+        ax.set_xticks(TICKS, [str(thousands) for thousands in TICKS])
         ax.minorticks_off()
         if row == 0:
             ax.set_title(TITLES[name].partition(" cells")[0].rpartition(", ")[0])
@@ -214,8 +222,14 @@ def draw_visits(found: pd.DataFrame, path: Path) -> None:
             ax.set_xlabel("cells shown, thousands")
         if col == 0:
             ax.set_ylabel(CURVES[column])
+    lines = {
+        label: line
+        for ax in axes[0]
+        for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(
-        *axes[0, -1].get_legend_handles_labels(),
+        lines.values(),
+        lines.keys(),
         loc="outside lower center",
         ncols=3,
         frameon=False,
@@ -257,7 +271,11 @@ def main() -> None:
         files |= expression_tables(read_runs(predicted))
     for name, text in files.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    if found["method"].str.fullmatch(r"\w+ \d+k").any():
+    # Runs on other machines, of which the curves are drawn as well.
+    others = [read_runs(path) for path in sorted(results.glob("quality_*.jsonl"))]
+    curves = [runs[runs["method"].str.fullmatch(VISITS)] for runs in others]
+    found = pd.concat([found, *curves], ignore_index=True)
+    if found["method"].str.fullmatch(VISITS).any():
         draw_visits(found, folder / "visits.svg")
 
 
