@@ -284,15 +284,12 @@ class TranscriptFormer:
     def networks(self, adata: anndata.AnnData, batch_size: int) -> dict[str, Callable[..., Any]]:
         """Return the ways to embed a batch."""
         return {
-            "as it is": self._network(adata, batch_size, 1.0, True),
-            "without its gene head": self._network(adata, batch_size, 0.0, True),
-            "without its gene head, attention not compiled": self._network(
-                adata, batch_size, 0.0, False
-            ),
+            "as it is": self._network(adata, batch_size, gene_head=1.0),
+            "without its gene head": self._network(adata, batch_size, gene_head=0.0),
         }
 
     def _network(
-        self, adata: anndata.AnnData, batch_size: int, gene_head: float, compiled: bool
+        self, adata: anndata.AnnData, batch_size: int, gene_head: float
     ) -> Callable[..., Any]:
         vocabulary = self.vocab.build_gene_vocab_from_list(list(adata.var_names))
         # transcriptformer/model/model.py, Transcriptformer.inference: what `predict_step` calls.
@@ -314,7 +311,8 @@ class TranscriptFormer:
                 seq_len=CONTEXT,
                 aux_len=0,
                 block_len=128,
-                compile_block_mask=compiled,
+                # Its default: attention is compiled at the first batch.
+                compile_block_mask=True,
             ),
             loss_config=self.dataclasses.LossConfig(gene_id_loss_weight=gene_head),
             inference_config=self.dataclasses.InferenceConfig(
@@ -340,10 +338,9 @@ class State:
     name = "STATE"
 
     def __init__(self, folder: Path) -> None:
-        with quiet():
-            self.loader = import_module("state.emb.data.loader")
-            self.model = import_module("state.emb.nn.model")
-            self.inference = import_module("state.emb.inference")
+        self.loader = import_module("state.emb.data.loader")
+        self.model = import_module("state.emb.nn.model")
+        self.inference = import_module("state.emb.inference")
         self.settings = import_module("omegaconf").OmegaConf.load(
             folder / "state/configs/state-defaults.yaml"
         )
@@ -421,7 +418,8 @@ def find_peers(folder: Path) -> list[Any]:
     found: list[Any] = [Scenc()]
     for peer in (ScGPT, TranscriptFormer, State):
         try:
-            found.append(peer(folder))
+            with quiet():
+                found.append(peer(folder))
         except ImportError as error:
             print(f"{peer.name} is left out: {error}", flush=True)
     return found
@@ -448,9 +446,6 @@ def measure_embedding(peers: list[Any], args: argparse.Namespace) -> list[dict[s
     some = np.random.default_rng(0).permutation(counts.shape[0])[: args.n_cells]
     adata = with_names(counts[some])
     n_genes = np.diff(adata.X.indptr)
-    print(
-        f"{args.n_cells} cells of {n_genes.mean():.0f} genes in the mean, at most {n_genes.max()}"
-    )
     steps, one_batch = {}, {}
     for peer in peers:
         # scenc takes up to 128 cells, and puts those of like length together.
@@ -469,6 +464,7 @@ def measure_embedding(peers: list[Any], args: argparse.Namespace) -> list[dict[s
     for (name, way), seconds in seconds_of(steps, args.steps).items():
         row = _row("embedding", name, way, args.n_cells, seconds)
         row["memory_gb_of_a_batch"] = peak_memory(one_batch[name, way])
+        row["mean_genes"], row["most_genes"] = float(n_genes.mean()), int(n_genes.max())
         rows.append(row)
     return rows
 
@@ -480,7 +476,7 @@ def _embed(network: Callable[..., Any], batches: list[Any]) -> None:
 
 
 def _row(what: str, name: str, way: str, n_cells: int, seconds: list[float]) -> dict[str, Any]:
-    row = {
+    return {
         "what": what,
         "package": name,
         "way": way,
@@ -489,7 +485,6 @@ def _row(what: str, name: str, way: str, n_cells: int, seconds: list[float]) -> 
         "cells_per_s_least": n_cells / max(seconds),
         "cells_per_s_most": n_cells / min(seconds),
     }
-    return row
 
 
 def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
@@ -524,6 +519,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["tokens", "embedding"], help="measure one of the two")
     args = parser.parse_args()
     torch.manual_seed(0)
+    # Peers tell of each file that they read.
+    logging.disable(logging.INFO)
     peers = find_peers(args.packages)
     rows: list[dict[str, Any]] = []
     for what, measure in (("tokens", measure_tokens), ("embedding", measure_embedding)):
