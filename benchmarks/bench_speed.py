@@ -199,6 +199,21 @@ def flops(config: ModelConfig, lengths: np.ndarray, decoded: float) -> float:
     return config.n_layers * (linear + attention) + 2 * decoded * n_tokens * d * (d + 1)
 
 
+def flops_of_step(config: ModelConfig, lengths: np.ndarray, trains: bool) -> float:
+    """Return the operations of a training step, half of whose tokens are decoded, or of embedding.
+
+    A backward pass counts twice a forward pass.
+    """
+    return 3 * flops(config, lengths, 0.5) if trains else flops(config, lengths, 0.0)
+
+
+def mixed_precision(device: torch.device) -> tuple[Any, Any]:
+    """Return the context that steps run in, and what scales gradients: FP16 on CUDA, else FP32."""
+    on_gpu = device.type == "cuda"
+    half = torch.autocast(device.type, torch.float16, enabled=on_gpu)
+    return half, torch.amp.GradScaler(device.type, enabled=on_gpu)
+
+
 def peak_gflops(config: ModelConfig, n_tokens: int, device: torch.device, half: Any) -> float:
     """Return the machine's speed in the matrix products of a block, 10^9 operations a second."""
     d, n_times = config.d_model, 5
@@ -220,13 +235,11 @@ def peak_gflops(config: ModelConfig, n_tokens: int, device: torch.device, half: 
 def bench_presets(args: argparse.Namespace) -> None:
     """Time training steps and embedding at each preset's sizes, beside the plain model."""
     device = torch.device(args.device)
-    on_gpu = device.type == "cuda"
-    half = torch.autocast(device.type, torch.float16, enabled=on_gpu)
-    scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)
+    half, scaler = mixed_precision(device)
     rows = []
     name_of_real, counts_of_real = real_cells(args.cells)
     for preset in args.presets:
-        n_cells = args.batch or (BATCH_ON_GPU if on_gpu else BATCH)[preset]
+        n_cells = args.batch or (BATCH_ON_GPU if device.type == "cuda" else BATCH)[preset]
         for cells, counts in (("full", full_cells(n_cells)), (name_of_real, counts_of_real)):
             config = ModelConfig.from_dict(get_preset(preset, "masked").model)
             n_genes = counts.shape[1]
@@ -249,13 +262,12 @@ def bench_presets(args: argparse.Namespace) -> None:
                 steps[f"{which} train"] = _training(network, optimizer, scaler, half, tokens[0.5])
                 if which != "compiled":  # only training is
                     steps[f"{which} embed"] = _embedding(network, half, tokens[0.0])
-            if on_gpu:
+            if device.type == "cuda":
                 steps["scenc embed tf32"] = _embedding(
                     networks["scenc"], nullcontext(), tokens[0.0]
                 )
             for what, seconds in seconds_of(steps, args.steps).items():
-                forward = flops(config, lengths, 0.5 if "train" in what else 0.0)
-                needed = forward * (3 if "train" in what else 1)
+                needed = flops_of_step(config, lengths, "train" in what)
                 middle = float(np.median(seconds))
                 row = {
                     "preset": preset,
@@ -343,7 +355,6 @@ def bench_attention(args: argparse.Namespace) -> None:
                 }
                 rows.append({"kernel": name, "mask": mask, "dropout": dropout, **seconds})
                 print(json.dumps({k: _short(v) for k, v in rows[-1].items()}), flush=True)
-    args.device = "cuda"
     _write(args, rows)
 
 
@@ -450,50 +461,51 @@ SCALE_NAMES = {
 
 def bench_scaling(args: argparse.Namespace) -> None:
     """Time steps as one of preset small's sizes changes, and draw them."""
-    device = torch.device(args.device)
-    on_gpu = device.type == "cuda"
-    half = torch.autocast(device.type, torch.float16, enabled=on_gpu)
-    scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)
     rows = []
     for scale, sizes in SCALES.items():
         for size in sizes:
-            settings = {"batch": args.batch or 16, **get_preset("small", "masked").model}
-            settings[scale] = size
-            if scale == "d_model":
-                settings |= {"n_heads": max(1, size // 32), "d_feedforward": 2 * size}
-            n_cells = settings.pop("batch")
-            config = ModelConfig.from_dict(settings)
-            counts = full_cells(n_cells)
-            networks = {
-                way: CellTransformer(config, N_GENES).to(device) for way in ("train", "embed")
-            }
-            optimizer = torch.optim.AdamW(networks["train"].parameters(), lr=1e-4)
-            some, genes = np.arange(n_cells), np.arange(N_GENES)
-            tokens = {
-                way: Tokenizer(config.context, mask_fraction=share)(counts, some, genes).to(device)
-                for way, share in (("train", 0.5), ("embed", 0.0))
-            }
-            steps: dict[str, Callable[[], object]] = {
-                "train": _training(networks["train"], optimizer, scaler, half, tokens["train"]),
-                "embed": _embedding(networks["embed"], half, tokens["embed"]),
-            }
-            lengths = tokens["embed"].lengths.cpu().numpy()
-            peak = peak_gflops(config, int(lengths.sum()), device, half)
-            for what, seconds in seconds_of(steps, args.steps).items():
-                needed = flops(config, lengths, 0.5 if what == "train" else 0.0)
-                needed *= 3 if what == "train" else 1
-                row = {
-                    "scale": scale,
-                    "size": size,
-                    "what": what,
-                    "ms_per_cell": 1e3 * float(np.median(seconds)) / n_cells,
-                    "ms_of_products": 1e3 * needed / n_cells / peak / 1e9,
-                }
-                rows.append(row)
-                print(json.dumps({k: _short(v) for k, v in row.items()}), flush=True)
+            for row in time_sizes({"batch": args.batch or 16, scale: size}, args):
+                rows.append({"scale": scale, "size": size, **row})
+                print(json.dumps({k: _short(v) for k, v in rows[-1].items()}), flush=True)
     _write(args, rows)
     if args.figure is not None:
         draw_scaling(pd.DataFrame(rows), args.figure)
+
+
+def time_sizes(sizes: dict[str, int], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time a training step and embedding at preset small's sizes, some of them changed."""
+    n_cells, settings = sizes["batch"], {**get_preset("small", "masked").model, **sizes}
+    del settings["batch"]
+    if "d_model" in sizes:
+        width = sizes["d_model"]
+        settings |= {"n_heads": max(1, width // 32), "d_feedforward": 2 * width}
+    config, device = ModelConfig.from_dict(settings), torch.device(args.device)
+    half, scaler = mixed_precision(device)
+    tokens = {
+        what: Tokenizer(config.context, mask_fraction=share)(
+            full_cells(n_cells), np.arange(n_cells), np.arange(N_GENES)
+        ).to(device)
+        for what, share in (("train", 0.5), ("embed", 0.0))
+    }
+    network = CellTransformer(config, N_GENES).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    steps: dict[str, Callable[[], object]] = {
+        "train": _training(network, optimizer, scaler, half, tokens["train"]),
+        "embed": _embedding(network, half, tokens["embed"]),
+    }
+    lengths = tokens["embed"].lengths.cpu().numpy()
+    peak = peak_gflops(config, int(lengths.sum()), device, half)
+    return [
+        {
+            "what": what,
+            "ms_per_cell": 1e3 * float(np.median(seconds)) / n_cells,
+            "ms_of_products": flops_of_step(config, lengths, what == "train")
+            / n_cells
+            / peak
+            / 1e6,
+        }
+        for what, seconds in seconds_of(steps, args.steps).items()
+    ]
 
 
 def draw_scaling(rows: pd.DataFrame, path: Path) -> None:
@@ -523,10 +535,12 @@ def draw_scaling(rows: pd.DataFrame, path: Path) -> None:
 class Waiting(Callback):
     """Measures what passes from one batch's end to the next one's start: waiting for data, mostly.
 
+    An epoch's first batch is left out: nothing is made before an epoch begins.
+
     Attributes
     ----------
     seconds
-        So far, after the first batch of each epoch, which threads begin to make only then.
+        Seconds of the day so far.
     """
 
     def __init__(self) -> None:
@@ -552,7 +566,6 @@ class Waiting(Callback):
 def bench_training(args: argparse.Namespace) -> None:
     """Time whole trainings, from counts to the embedding, and what they wait for data."""
     adata = many_cells(args.n_cells, 1_500)
-    adata.obs_names_make_unique()
     rows = []
     for preset in args.presets:
         for objective in args.objectives:
@@ -704,6 +717,7 @@ def main() -> None:
         part.add_argument("--steps", type=int, default=5, help="times that each is measured")
     for name in ("presets", "dropout"):
         of[name].add_argument("--presets", nargs="+", default=["small", "paper"], choices=BATCH)
+    of["attention"].set_defaults(device="cuda")
     of["scaling"].add_argument("--device", default="cpu")
     of["scaling"].add_argument("--figure", type=Path, help="file for the curves")
     for name in ("presets", "attention", "dropout", "scaling"):

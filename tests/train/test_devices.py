@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from scenc.data import Neighborhoods, Request, TokenDataset, Tokenizer, ViewDataset, open_rows
 from scenc.nn import CellTransformer, ModelConfig
-from scenc.train import ContrastivePlan, MaskedExpressionPlan, TrainConfig
-from scenc.train._run import _resolve_accelerator
+from scenc.train import ContrastivePlan, MaskedExpressionPlan, TrainConfig, _run
+from scenc.train._run import _compiling_pays, _resolve_accelerator
 
 N_CELLS, N_GENES = 13, 30
 SIZES = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_feedforward": 32, "expression_hidden": 16}
@@ -82,3 +82,24 @@ def test_a_device_needs_no_double_precision(plan, data, pooling, request):
 def test_the_gpu_of_a_mac_is_taken_where_asked_for(monkeypatch, asked, mac, taken):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mac)
     assert _resolve_accelerator(asked) == taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "pays"),
+    [
+        ({}, True),
+        ({"n_layers": 5}, False),
+        ({"n_batches": 499}, False),
+        ({"accelerator": "cpu"}, False),
+        ({"compiler": None}, False),
+    ],
+)
+def test_blocks_are_compiled_where_that_pays_and_works(monkeypatch, changes, pays):
+    given = {"n_layers": 6, "n_batches": 500, "accelerator": "auto", "compiler": "/usr/bin/gcc"}
+    given |= changes
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(_run, "find_spec", lambda name: name)
+    monkeypatch.setattr(_run, "which", lambda name: given["compiler"] if name == "gcc" else None)
+    network = CellTransformer(ModelConfig(**{**SIZES, "n_layers": given["n_layers"]}), N_GENES)
+    batches, config = range(given["n_batches"]), TrainConfig(max_epochs=2)
+    assert _compiling_pays(network, batches, config, given["accelerator"]) == pays

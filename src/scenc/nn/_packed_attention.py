@@ -38,7 +38,7 @@ def packed_attention(heads: torch.Tensor, packing: Packing, dropout: float) -> t
     Shape ``(n_packed, n_heads, d)``.
     """
     if not heads.is_cuda:
-        return _padded(heads, packing, dropout)
+        return _attend_padded(heads, packing, dropout)
     d = heads.shape[-1]
     tokens = F.pad(heads, (0, -d % _STEP)).unbind(1)
     where = (packing.starts, packing.starts, packing.longest, packing.longest)
@@ -58,7 +58,7 @@ def packed_attention(heads: torch.Tensor, packing: Packing, dropout: float) -> t
     return mixed[..., :d]
 
 
-def _padded(heads: torch.Tensor, packing: Packing, dropout: float) -> torch.Tensor:
+def _attend_padded(heads: torch.Tensor, packing: Packing, dropout: float) -> torch.Tensor:
     query, key, value = packing.unpack(heads).permute(2, 0, 3, 1, 4)
     seen = torch.arange(packing.width, device=heads.device) < packing.lengths[:, None]
     # Attention to nothing is undefined; nothing is taken from a cell without tokens.
