@@ -100,7 +100,7 @@ class TokenDataset(MemoryDataset["TokenBatch"]):
         rows = asked if self._subset is None else self._subset[asked]
         matrix, positions = self._rows.select(rows)
         if self._by_length:
-            order = longest_first(matrix, positions, self._gene_map)
+            order = longest_first(matrix, positions, None if self._as_stored else self._gene_map)
             asked, positions = asked[order], positions[order]
         if self._as_stored:
             stored = GeneRows(matrix.indptr, matrix.indices, matrix.data, None)

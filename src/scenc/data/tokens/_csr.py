@@ -103,14 +103,18 @@ class Joined:
 
 
 def longest_first(
-    counts: csr_matrix | csr_array, rows: NDArray[np.int64], gene_map: NDArray[np.int64]
+    counts: csr_matrix | csr_array, rows: NDArray[np.int64], gene_map: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
     """Return positions in `rows` by the number of non-zero genes of the vocabulary, largest first.
 
     Arguments are those of `Tokenizer`. What a cell has beyond the vocabulary makes no tokens, and
-    may be most of it.
+    may be most of it. Without a gene map all stored values are taken for such genes, and none of
+    them has to be looked at.
     """
-    known = _count_known(counts.indptr, counts.indices, counts.data, rows, gene_map)
+    if gene_map is None:
+        known = counts.indptr[rows + 1] - counts.indptr[rows]
+    else:
+        known = _count_known(counts.indptr, counts.indices, counts.data, rows, gene_map)
     return np.argsort(-known, kind="stable")
 
 
