@@ -101,6 +101,55 @@ def test_full_depth_views_are_the_cells(counts, known):
         np.testing.assert_array_equal(found, counts[:8].toarray())
 
 
+@pytest.mark.parametrize("form", [sp.csr_matrix, np.asarray])
+def test_full_depth_views_are_the_cells_over_the_vocabulary(counts, known, form):
+    rng = np.random.default_rng(2)
+    gene_map = rng.permutation([*range(N_GENES - 12), *[UNKNOWN] * 5, *[COUNTED] * 7])
+    dense = counts.toarray()
+    rows, tokenizer = open_rows(form(dense)), Tokenizer(mask_fraction=0.2)
+    views = ViewDataset(rows, gene_map, tokenizer, known, depth=(1.0, 1.0), same_cell=1.0)
+    asked = np.array([7, 3, 20, 0])
+    view = views[Request(asked, 3)].second
+    library = dense[:, gene_map != UNKNOWN].sum(axis=1)
+    np.testing.assert_array_equal(view.library_sizes, library[asked[view.cells]])
+    for row, cell in enumerate(asked[view.cells].tolist()):
+        n, shown = int(view.lengths[row]), np.zeros(N_GENES - 12)
+        shown[view.genes[row, :n].numpy()] = view.values()[row, :n]
+        expected = np.zeros_like(shown)
+        expected[gene_map[gene_map >= 0]] = dense[cell, gene_map >= 0]
+        np.testing.assert_allclose(shown, np.log1p(expected / library[cell] * 1e4), rtol=1e-5)
+
+
+def test_genes_that_are_counted_only_are_thinned_like_the_others(counts, known):
+    gene_map = np.where(np.arange(N_GENES) < 10, np.arange(N_GENES), COUNTED)
+    rows, tokenizer = open_rows(counts), Tokenizer()
+    views = ViewDataset(rows, gene_map, tokenizer, known, depth=(0.3, 0.3), same_cell=1.0)
+    sizes, kept = np.zeros((500, N_CELLS)), np.zeros((500, N_CELLS))
+    for seed in range(500):
+        view = views[Request(np.arange(N_CELLS), seed)].first
+        sizes[seed, view.cells] = view.library_sizes
+        of_genes = torch.where(view.valid, view.counts[view.value_index], 0)
+        kept[seed, view.cells] = of_genes.sum(dim=1)
+    dense = counts.toarray()
+    for found, total in ((sizes - kept, dense[:, 10:].sum(axis=1)), (kept, dense[:, :10].sum(1))):
+        error = np.sqrt(0.3 * 0.7 * total / 500)
+        np.testing.assert_array_less(np.abs(found.mean(axis=0) - 0.3 * total), 5 * error)
+        assert found.var(axis=0).sum() == pytest.approx(0.3 * 0.7 * total.sum(), rel=0.05)
+
+
+def test_views_need_a_place_for_every_column(counts, known):
+    views = ViewDataset(
+        open_rows(counts),
+        np.arange(N_GENES - 1),
+        Tokenizer(),
+        known,
+        depth=(0.3, 0.9),
+        same_cell=1.0,
+    )
+    with pytest.raises(ValueError, match="columns beyond the 29"):
+        views[Request(np.arange(N_CELLS), 0)]
+
+
 def test_what_is_known_goes_with_each_view(counts, known):
     data = dataset(counts, known, same_cell=0.0)
     batch = data[Request(np.arange(10), 5)]

@@ -103,13 +103,14 @@ class Joined:
 
 
 def longest_first(
-    counts: csr_matrix | csr_array, rows: NDArray[np.int64], gene_map: NDArray[np.int64] | None
+    counts: csr_matrix | csr_array | GeneRows,
+    rows: NDArray[np.int64],
+    gene_map: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Return positions in `rows` by the number of non-zero genes of the vocabulary, largest first.
 
     Arguments are those of `Tokenizer`. What a cell has beyond the vocabulary makes no tokens, and
-    may be most of it. Without a gene map all stored values are taken for such genes, and none of
-    them has to be looked at.
+    may be most of it. Without a gene map all stored values are such genes', and need no look.
     """
     if gene_map is None:
         known = counts.indptr[rows + 1] - counts.indptr[rows]

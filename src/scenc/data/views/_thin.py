@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from numba import njit
 
-from scenc.data.tokens import mix
+from scenc.data.tokens import COUNTED, GeneRows, mix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,6 +69,49 @@ def thin(counts: Csr, share: NDArray[np.float64], seed: int, rows: NDArray[np.in
     return thinned
 
 
+def thin_known(
+    counts: Csr,
+    positions: NDArray[np.int64],
+    gene_map: NDArray[np.int64],
+    share: NDArray[np.float64],
+    seed: int,
+    rows: NDArray[np.int64],
+) -> GeneRows:
+    """Thin rows of counts to those of a vocabulary, in one pass and without a copy of the rows.
+
+    The genes that are `COUNTED` only are drawn as one: a sum of binomial draws with the same
+    probability is itself one. They are in the library sizes.
+
+    Parameters
+    ----------
+    counts
+        Whole numbers (others are rounded), cells x genes.
+    positions
+        Where in `counts` the cells are, shape ``(n_cells,)``.
+    gene_map
+        Vocabulary index of each column, `UNKNOWN` or `COUNTED`.
+    share, seed, rows
+        As in `thin`.
+
+    Raises
+    ------
+    ValueError
+        The matrix has columns without a place in `gene_map`.
+    """
+    room = int((counts.indptr[positions + 1] - counts.indptr[positions]).sum())
+    genes, kept = np.empty(room, np.int32), np.empty(room, np.float32)
+    indptr, library_sizes = np.zeros(len(positions) + 1, np.int64), np.empty(len(positions))
+    good: bool = _thin_known(
+        counts.indptr, counts.indices, counts.data, positions, gene_map,
+        share, np.uint64(seed), rows.astype(np.uint64),
+        genes, kept, indptr, library_sizes,
+    )  # fmt: skip
+    if not good:
+        raise ValueError(f"Counts have columns beyond the {len(gene_map)} that there are.")
+    n = indptr[-1]
+    return GeneRows(indptr, genes[:n], kept[:n], library_sizes)
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _unit(bits):  # type: ignore[no-untyped-def]
     """Turn 64 random bits into a number from 0 to below 1."""
@@ -86,34 +129,67 @@ def _uniforms(seed, rows, n):  # type: ignore[no-untyped-def]
     return drawn
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _stay(count, p, state):  # type: ignore[no-untyped-def]
+    """Draw how many of a count stay with probability p; return the state of the draws, too."""
+    if count > _MOST_DRAWN:
+        # Two uniform numbers make a normal one (Box and Muller).
+        state += _STEP
+        first = mix(state)
+        state += _STEP
+        angle = 2 * np.pi * _unit(mix(state))
+        normal = np.sqrt(-2 * np.log(1 - _unit(first))) * np.cos(angle)
+        drawn = np.rint(count * p + normal * np.sqrt(count * p * (1 - p)))
+        return int(min(max(drawn, 0), count)), state
+    # A molecule stays if its 32 random bits are below this.
+    below = np.uint64(p * 2.0**32)
+    stay = 0
+    bits = np.uint64(0)
+    for i in range(count):
+        # Each 64 bits decide on two molecules.
+        if i % 2 == 0:
+            state += _STEP
+            bits = mix(state)
+        if (bits & _LOW) < below:
+            stay += 1
+        bits >>= _S32
+    return stay, state
+
+
 @njit(cache=True, nogil=True)
 def _thin(indptr, data, share, seed, rows, kept):  # type: ignore[no-untyped-def]
     """Write how many of each count stay."""
     for cell in range(len(rows)):
         state = mix(mix(seed) ^ rows[cell])
-        p = share[cell]
-        # A molecule stays if its 32 random bits are below this.
-        below = np.uint64(p * 2.0**32)
         for j in range(indptr[cell], indptr[cell + 1]):
-            count = int(np.rint(data[j]))
-            if count > _MOST_DRAWN:
-                # Two uniform numbers make a normal one (Box and Muller).
-                state += _STEP
-                first = mix(state)
-                state += _STEP
-                angle = 2 * np.pi * _unit(mix(state))
-                normal = np.sqrt(-2 * np.log(1 - _unit(first))) * np.cos(angle)
-                stay = np.rint(count * p + normal * np.sqrt(count * p * (1 - p)))
-                kept[j] = min(max(stay, 0), count)
-                continue
-            stay = 0
-            bits = np.uint64(0)
-            for i in range(count):
-                # Each 64 bits decide on two molecules.
-                if i % 2 == 0:
-                    state += _STEP
-                    bits = mix(state)
-                if (bits & _LOW) < below:
-                    stay += 1
-                bits >>= _S32
-            kept[j] = stay
+            kept[j], state = _stay(int(np.rint(data[j])), share[cell], state)
+
+
+@njit(cache=True, nogil=True)
+def _thin_known(  # type: ignore[no-untyped-def]
+    indptr, indices, data, positions, gene_map, share, seed, rows,
+    genes, kept, ends, library_sizes,
+):  # fmt: skip
+    """Write what stays of rows over a vocabulary; say whether all columns exist."""
+    n = 0
+    n_columns = np.uint64(len(gene_map))
+    for cell in range(len(rows)):
+        state = mix(mix(seed) ^ rows[cell])
+        others, library_size = 0, 0
+        for j in range(indptr[positions[cell]], indptr[positions[cell] + 1]):
+            column = np.uint64(indices[j])
+            if column >= n_columns:
+                return False
+            gene, count = gene_map[column], int(np.rint(data[j]))
+            if gene >= 0:
+                stay, state = _stay(count, share[cell], state)
+                # Written also where nothing stays, and then written over.
+                genes[n], kept[n] = gene, stay
+                n += stay > 0
+                library_size += stay
+            elif gene == COUNTED:
+                others += count
+        stay, state = _stay(others, share[cell], state)
+        library_sizes[cell] = library_size + stay
+        ends[cell + 1] = n
+    return True

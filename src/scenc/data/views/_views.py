@@ -13,7 +13,7 @@ from scenc._distributed import world_size
 from scenc.data.counts import open_rows
 from scenc.data.loading import MemoryDataset
 from scenc.data.tokens import COUNTED, GeneRows, Joined, longest_first
-from scenc.data.views._thin import thin, uniforms
+from scenc.data.views._thin import thin_known, uniforms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from scenc.data.counts import CountRows, Csr
     from scenc.data.loading import Buffer, CellReader, LoadRequest, Request
     from scenc.data.tokens import TokenBatch, Tokenizer
+
+    # Counts, and the positions in them of the cells that are meant.
+    Selected = tuple[Csr, NDArray[np.int64]]
 
 # Library size of a cell without counts in the vocabulary: its logarithm is wanted.
 _LEAST_LIBRARY = 1e-4
@@ -242,8 +245,8 @@ class ViewMaker:
 
     def pair(
         self,
-        first: Csr,
-        second: Csr,
+        first: Selected,
+        second: Selected,
         chances: NDArray[np.float64],
         seed: int,
         pairs: NDArray[np.int64],
@@ -253,7 +256,7 @@ class ViewMaker:
         Parameters
         ----------
         first, second
-            Counts of the cells.
+            A matrix of counts, and where in it the cells are.
         chances
             Two random numbers between 0 and 1 for each pair, shape ``(n_pairs, 2)``.
         seed
@@ -264,16 +267,20 @@ class ViewMaker:
         low, high = self.depth
         shares = low + (high - low) * chances
         return (
-            self._view(first, shares[:, 0], seed + 1, pairs),
-            self._view(second, shares[:, 1], seed + 2, pairs),
+            self._view(*first, shares[:, 0], seed + 1, pairs),
+            self._view(*second, shares[:, 1], seed + 2, pairs),
         )
 
     def _view(
-        self, counts: Csr, shares: NDArray[np.float64], seed: int, pairs: NDArray[np.int64]
+        self,
+        counts: Csr,
+        positions: NDArray[np.int64],
+        shares: NDArray[np.float64],
+        seed: int,
+        pairs: NDArray[np.int64],
     ) -> TokenBatch:
-        thinned = thin(counts, shares, seed, pairs)
-        order = longest_first(thinned, np.arange(len(pairs)), self.gene_map)
-        return self.tokenizer(thinned, order, self.gene_map, seed)
+        thinned = thin_known(counts, positions, self.gene_map, shares, seed, pairs)
+        return self.tokenizer.tokens(thinned, longest_first(thinned, np.arange(len(pairs))), seed)
 
 
 class ViewDataset(MemoryDataset[ViewBatch]):
@@ -349,7 +356,7 @@ class ViewDataset(MemoryDataset[ViewBatch]):
         second = known.draw(first, self._same_cell, chances[:, :2])
         both = np.stack([first, second])
         views = self._views.pair(
-            self._counts(first), self._counts(second), chances[:, 2:], request.seed, first
+            self._rows.select(first), self._rows.select(second), chances[:, 2:], request.seed, first
         )
         counts = None
         if self._covariates is not None:
@@ -362,10 +369,6 @@ class ViewDataset(MemoryDataset[ViewBatch]):
             real=torch.arange(len(first)) < len(first) - request.n_repeated,
             counts=counts,
         )
-
-    def _counts(self, rows: NDArray[np.int64]) -> Csr:
-        matrix, positions = self._rows.select(rows)
-        return matrix[positions]
 
 
 class FileViews:
@@ -420,9 +423,8 @@ class FileViews:
         # Ranks must have equally many cells; one process leaves out those without counts.
         rows = buffer.rows_of(request, keep_empty=world_size() > 1)
         cells, counts = buffer.cells[rows], self._counts(buffer.counts, rows)
-        views = self._views.pair(
-            counts, counts, uniforms(request.seed, cells, 2), request.seed, cells
-        )
+        own = counts, np.arange(len(cells))
+        views = self._views.pair(own, own, uniforms(request.seed, cells, 2), request.seed, cells)
         covariates = self._covariates[cells]
         # Both views are of the same cells.
         decoded = CellCounts.read(
