@@ -601,6 +601,39 @@ def bench_training(args: argparse.Namespace) -> None:
     _write(args, rows)
 
 
+def bench_views(args: argparse.Namespace) -> None:
+    """Time how pairs of views are made, which the default objective trains on."""
+    adata = many_cells(4096, N_EXPRESSED)
+    # The 2,000 most frequent genes are the vocabulary; the others are counted.
+    gene_map = np.where(np.arange(N_GENES) < 2000, np.arange(N_GENES), scenc.data.COUNTED)
+    preset = get_preset("small", "generative")
+    train = scenc.train.TrainConfig(**preset.train)
+    batches = adata.obs["batch"].cat.codes.to_numpy().astype(np.int64)
+    views = scenc.data.ViewDataset(
+        scenc.data.open_rows(adata.X),
+        gene_map,
+        Tokenizer(train.view_genes, totals=True),
+        scenc.data.Neighborhoods.alone(batches),
+        depth=train.view_depth,
+        same_cell=1.0,
+        covariates=batches[:, None],
+    )
+    everything = np.arange(adata.n_obs)
+    requests = [
+        scenc.data.Request(rows, 0)
+        for rows in np.split(everything, everything[train.batch_size :: train.batch_size])
+    ]
+    seconds = seconds_of({"pairs": lambda: [views[of] for of in requests]}, args.steps)["pairs"]
+    row = {
+        "cells": adata.n_obs,
+        "genes a cell": float(np.diff(adata.X.indptr).mean()),
+        "us_a_pair": 1e6 * float(np.median(seconds)) / adata.n_obs,
+        "us_least": 1e6 * min(seconds) / adata.n_obs,
+        "us_most": 1e6 * max(seconds) / adata.n_obs,
+    }
+    _write(args, [row])
+
+
 def bench_preparation(args: argparse.Namespace) -> None:
     """Time what objectives with partners need before it trains, and its memory."""
     from scenc.model._aligned_counts import align_anndata
@@ -706,6 +739,7 @@ def main() -> None:
         "dropout": bench_dropout,
         "threads": bench_threads,
         "training": bench_training,
+        "views": bench_views,
         "scaling": bench_scaling,
         "preparation": bench_preparation,
     }
