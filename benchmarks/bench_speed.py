@@ -240,7 +240,8 @@ def bench_presets(args: argparse.Namespace) -> None:
     name_of_real, counts_of_real = real_cells(args.cells)
     for preset in args.presets:
         n_cells = args.batch or (BATCH_ON_GPU if device.type == "cuda" else BATCH)[preset]
-        for cells, counts in (("full", full_cells(n_cells)), (name_of_real, counts_of_real)):
+        found = {"full": ("full", full_cells(n_cells)), "real": (name_of_real, counts_of_real)}
+        for cells, counts in (found[kind] for kind in args.kinds):
             config = ModelConfig.from_dict(get_preset(preset, "masked").model)
             n_genes = counts.shape[1]
             some = np.random.default_rng(0).permutation(counts.shape[0])[:n_cells]
@@ -761,6 +762,8 @@ def main() -> None:
         "--compile", action="store_true", help="train with compiled blocks as well"
     )
     of["presets"].add_argument("--cells", help="h5ad file with counts of real cells in X")
+    kinds = ["full", "real"]
+    of["presets"].add_argument("--kinds", nargs="+", default=kinds, choices=kinds, help="of cells")
     of["training"].add_argument("--device", default="cpu")
     of["training"].add_argument("--presets", nargs="+", default=["small"], choices=BATCH)
     of["training"].add_argument("--objectives", nargs="+", default=["generative"])
