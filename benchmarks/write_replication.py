@@ -3,10 +3,13 @@
     scenc benchmark small --out RESULTS --data-dir DATA
     scenc benchmark small --budgets 25000 100000 250000 --out CURVES --data-dir DATA
     python benchmarks/write_replication.py RESULTS docs/_static/replication
+    scenc benchmark benchmarks/published_encodings.yaml --out PUBLISHED --data-dir DATA
     python benchmarks/write_replication.py CURVES docs/_static/replication
+    python benchmarks/write_replication.py PUBLISHED docs/_static/replication published
 
 Tables of a run without budgets go to ``tables.md`` in the folder, figures beside it as SVG. Those
-of a run with budgets, which may still go on, go to ``budgets.md`` and ``budgets.svg``.
+of a run with budgets, which may still go on, go to ``budgets.md`` and ``budgets.svg``. With a name
+for a third argument, only means and what controls differ in are written, to a file of that name.
 """
 
 from __future__ import annotations
@@ -80,17 +83,38 @@ def losses(results: Results) -> pd.DataFrame:
     )
 
 
-def differences(results: Results) -> pd.DataFrame:
-    """Return relative differences with intervals, the encodings' and the controls'."""
-    found = results.bootstrap()
-    found = found[found["metric"].isin(GROUPS) & ~found["comparison"].str.startswith("encoding")]
-    found["name"] = found["comparison"] + ", " + found["within"]
-    found["shown"] = [
+def with_interval(found: pd.DataFrame) -> list[str]:
+    """Write relative differences with their intervals."""
+    return [
         f"{mean:+.0%} ({low:+.0%} to {high:+.0%})"
         for mean, low, high in zip(
             found["relative"], found["relative_low"], found["relative_high"], strict=True
         )
     ]
+
+
+def differences(results: Results) -> pd.DataFrame:
+    """Return relative differences with intervals, the encodings' and the controls'."""
+    found = results.bootstrap()
+    found = found[found["metric"].isin(GROUPS) & ~found["comparison"].str.startswith("encoding")]
+    found["name"] = found["comparison"] + ", " + found["within"]
+    found["shown"] = with_interval(found)
+    shown = found.pivot(index="name", columns="metric", values="shown")
+    return shown.loc[found["name"].unique(), list(GROUPS)].rename(columns=GROUPS)
+
+
+def controls(results: Results) -> pd.DataFrame:
+    """Return how each control differs from the encoding with the same kinds of encoders."""
+    kinds = ["gene_encoder", "expression_encoder"]
+    entries = results.encodings.set_index("encoding")
+    plain = entries[entries["kind"] == "encoding"].reset_index().set_index(kinds)["encoding"]
+    parts = []
+    for name, entry in entries[entries["kind"] == "control"].iterrows():
+        other = plain[tuple(entry[kinds])]
+        found = results.bootstrap(a=str(name), b=other, metrics=list(GROUPS))
+        parts.append(found.assign(name=f"{name} over {other}"))
+    found = pd.concat(parts)
+    found["shown"] = with_interval(found)
     shown = found.pivot(index="name", columns="metric", values="shown")
     return shown.loc[found["name"].unique(), list(GROUPS)].rename(columns=GROUPS)
 
@@ -161,12 +185,7 @@ def differences_at_budgets(results: Results) -> pd.DataFrame:
             found["comparison"], found["budget"], found["n_seeds"], strict=True
         )
     ]
-    found["shown"] = [
-        f"{mean:+.0%} ({low:+.0%} to {high:+.0%})"
-        for mean, low, high in zip(
-            found["relative"], found["relative_low"], found["relative_high"], strict=True
-        )
-    ]
+    found["shown"] = with_interval(found)
     shown = found.pivot_table(index="name", columns="metric", values="shown", aggfunc="first")
     order = found.sort_values(["comparison", "budget"], kind="stable")["name"].unique()
     return shown.reindex(order)[[name for name in GROUPS if name in shown]].rename(columns=GROUPS)
@@ -223,6 +242,15 @@ def main() -> None:
     source, folder = map(Path, sys.argv[1:3])
     folder.mkdir(parents=True, exist_ok=True)
     results = Results.load(source)
+    if len(sys.argv) > 3:
+        parts = [
+            "### Means over the data sets\n",
+            table(means(results, GROUPS), "encoding"),
+            "\n### Differences\n",
+            table(controls(results), "a over b"),
+        ]
+        (folder / f"{sys.argv[3]}.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
+        return
     if results.budgets:
         write_budgets(results, folder)
         return
