@@ -245,7 +245,7 @@ def main() -> None:
     if len(sys.argv) > 3:
         parts = [
             "### Means over the data sets\n",
-            table(means(results, GROUPS), "encoding"),
+            table(means(results, GROUPS).join(losses(results)).fillna(""), "encoding"),
             "\n### Differences\n",
             table(controls(results), "a over b"),
         ]
