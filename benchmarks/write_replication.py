@@ -10,6 +10,7 @@
 Tables of a run without budgets go to ``tables.md`` in the folder, figures beside it as SVG. Those
 of a run with budgets, which may still go on, go to ``budgets.md`` and ``budgets.svg``. With a name
 for a third argument, only means and what controls differ in are written, to a file of that name.
+Negative controls, if the run has them, go to ``negative_controls.md``.
 """
 
 from __future__ import annotations
@@ -215,9 +216,6 @@ def write_budgets(results: Results, folder: Path) -> None:
     among = differences_at_budgets(results)
     if len(among):
         parts += ["\n### Differences at each budget\n", table(among, "a over b")]
-    if len(results.checks):
-        head = "score as it is, score with it shuffled"
-        parts += ["\n### Negative controls\n", table(negative_controls(results), head)]
     (folder / "budgets.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
     mpl.use("Agg")
     scenc.pl.save(scenc.pl.budgets(results), folder / "budgets.svg")
@@ -242,6 +240,9 @@ def main() -> None:
     source, folder = map(Path, sys.argv[1:3])
     folder.mkdir(parents=True, exist_ok=True)
     results = Results.load(source)
+    if len(results.checks):
+        shuffled = table(negative_controls(results), "as it is, shuffled")
+        (folder / "negative_controls.md").write_text(shuffled + "\n", encoding="utf-8")
     if len(sys.argv) > 3:
         parts = [
             "### Means over the data sets\n",
