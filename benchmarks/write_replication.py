@@ -2,8 +2,8 @@
 
     scenc benchmark small --out RESULTS --data-dir DATA
     scenc benchmark small --budgets 25000 100000 250000 --out CURVES --data-dir DATA
-    python benchmarks/write_replication.py RESULTS docs/_static/replication
     scenc benchmark benchmarks/published_encodings.yaml --out PUBLISHED --data-dir DATA
+    python benchmarks/write_replication.py RESULTS docs/_static/replication
     python benchmarks/write_replication.py CURVES docs/_static/replication
     python benchmarks/write_replication.py PUBLISHED docs/_static/replication published
 
