@@ -4,9 +4,19 @@
     python benchmarks/bench_read_outs.py DATA_DIR --out read_outs.jsonl --table
 
 Models of the masked objective, one for each data set, encoding and seed, are trained with the
-preset ``small``; no read-out trains the network anew, `scenc.model._read_outs` says what each is.
-``untrained`` is the paper's embedding before training. Data sets and scores are those of
-``bench_quality.py``. Of larger data sets the same 4,000 cells are scored each time.
+preset ``small``; no read-out trains the network anew. Each has as many dimensions as a token:
+
+    layer 0 ... layer n   mean of the tokens after so many blocks, 0 being the tokens themselves
+    final                 mean of the last layer after the final norm: the paper's embedding
+    expression            the same mean with each token's x~ as its weight
+    deviation             the same mean after each gene's mean token over the training cells is
+                          subtracted, so that which genes a cell has counts less
+    attention             the same mean with trained weights (`AttentionReadOut`)
+    untrained             the paper's embedding before training
+
+All but deviation and attention are `read_out` of `scenc.Model.get_latent_representation`. Data sets
+and scores are those of ``bench_quality.py``. Of larger data sets the same 4,000 cells are scored
+each time.
 
 One line of JSON per read-out goes to ``--out``; models whose lines are there already are not
 trained again.
@@ -27,18 +37,30 @@ import numpy as np
 import pandas as pd
 import torch
 from bench_quality import MIN_CELLS, N_SPLITS, SETS, TEST_SIZE, chosen_sets, source_version
+from torch import nn
+from torch.nn import functional as F
 
 import scenc
+from scenc._torch_settings import without_cudnn_attention
+from scenc.data import ShuffledRequests, TokenDataset
 from scenc.metrics import integration, knn_classification
-from scenc.model._read_outs import fit_attention, mean_tokens, read_out_cells
+from scenc.model._gene_space import TokenSums
+from scenc.model._inference import apply_to_cells, token_batches
+from scenc.model._initial import make_tokenizer
+from scenc.nn._mlp import mlp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
+    from scenc.data import TokenBatch
+    from scenc.model._aligned_counts import AlignedCounts
+    from scenc.nn import CellTransformer
+
 # Cells that gene means are taken over, and that the scores are of.
 N_MEAN_CELLS, N_SCORED = 10_000, 4_000
+BATCH_SIZE = 128
 SCORES = ["macro_f1", "batch_correction", "bio_preservation"]
 
 
@@ -51,8 +73,12 @@ def read_outs(
     model.is_trained = True
     yield "untrained", model.get_latent_representation(key_added=None)
     model.train(cell_visits=n_visits, accelerator="cpu", n_threads=1, enable_progress_bar=False)
-    cells, rows = model._training_cells(), np.arange(adata.n_obs)
-    network, trained_on = model.module, np.sort(model.train_indices)[:N_MEAN_CELLS]
+    offered = {f"layer {n}": n for n in range(model.config.n_layers + 1)}
+    for name, read_out in {**offered, "final": None, "expression": "expression"}.items():
+        yield name, model.get_latent_representation(key_added=None, read_out=read_out)
+    cells, network = model._training_cells(), model.module
+    trained_on = np.sort(model.train_indices)[:N_MEAN_CELLS]
+    yield "deviation", deviations(network, cells, mean_tokens(network, cells, trained_on))
     attention = fit_attention(
         network,
         cells,
@@ -61,8 +87,171 @@ def read_outs(
         mask_fraction=model.train_config.mask_fraction,
         seed=seed,
     )
-    means = mean_tokens(network, cells, trained_on)
-    yield from read_out_cells(network, cells, rows, means, attention).items()
+    yield "attention", attended(network, cells, attention)
+
+
+def deviations(
+    network: CellTransformer, cells: AlignedCounts, gene_means: torch.Tensor
+) -> NDArray[np.float32]:
+    """Embed cells by the mean of their last layer's tokens minus those of `mean_tokens`."""
+
+    def embed(batch: TokenBatch) -> torch.Tensor:
+        found = []
+        for in_batch, hidden in network.token_states(batch):
+            shown = shown_tokens(batch, in_batch, hidden.shape[1]).float()
+            deviation = hidden - gene_means[batch.genes[in_batch, : hidden.shape[1]].long()]
+            weights = shown / shown.sum(dim=1, keepdim=True).clamp(min=1)
+            found.append(torch.einsum("ct,ctd->cd", weights, deviation))
+        return torch.cat(found)
+
+    return embed_all(network, cells, embed)
+
+
+def attended(
+    network: CellTransformer, cells: AlignedCounts, attention: AttentionReadOut
+) -> NDArray[np.float32]:
+    """Embed cells by what `fit_attention` returns."""
+
+    def embed(batch: TokenBatch) -> torch.Tensor:
+        return torch.cat(
+            [
+                attention(hidden, shown_tokens(batch, in_batch, hidden.shape[1]))
+                for in_batch, hidden in network.token_states(batch)
+            ]
+        )
+
+    return embed_all(network, cells, embed)
+
+
+def embed_all(
+    network: CellTransformer, cells: AlignedCounts, embed: Callable[[TokenBatch], torch.Tensor]
+) -> NDArray[np.float32]:
+    """Apply a function of the network to all cells; ``(n_cells, d_model)``, 0 for empty ones."""
+    width, rows = network.config.d_model, np.arange(cells.n_cells)
+    tokenizer = make_tokenizer(network.config)
+    return apply_to_cells(embed, width, network, cells, rows, tokenizer, BATCH_SIZE)[0]
+
+
+class AttentionReadOut(nn.Module):
+    """A mean of a cell's tokens h_j with trained weights a_j, trained by the masked loss (eq. 10).
+
+    a = softmax(q . h_j / sqrt(d)), e = sum_j a_j h_j, x^ = MLP(e + e_g).
+
+    A masked gene g is predicted from its own vector and from e alone, and e is read from the tokens
+    that are not masked: so e must hold what the cell tells about its other genes. The MLP is needed
+    for training only.
+
+    Parameters
+    ----------
+    d_model
+        Width of the tokens.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        # All tokens weigh the same at first: the mean is where training starts.
+        self.query = nn.Parameter(torch.zeros(d_model))
+        self.decoder = mlp(d_model, d_model, 1)
+
+    def forward(self, hidden: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+        """Embed cells.
+
+        Parameters
+        ----------
+        hidden
+            Tokens, shape ``(n_cells, n_tokens, d_model)``.
+        shown
+            Which of them to read, of shape ``(n_cells, n_tokens)``.
+
+        Returns
+        -------
+        Shape ``(n_cells, d_model)``; 0 where no token is shown.
+        """
+        scores = hidden @ self.query / hidden.shape[-1] ** 0.5
+        weights = scores.masked_fill(~shown, -torch.inf).softmax(dim=1).nan_to_num(0.0)
+        return torch.einsum("ct,ctd->cd", weights, hidden)
+
+
+@torch.inference_mode()
+def mean_tokens(
+    network: CellTransformer, cells: AlignedCounts, rows: NDArray[np.int64]
+) -> torch.Tensor:
+    """Return each gene's mean token of the last layer over cells, shape ``(n_genes, d_model)``.
+
+    A gene that none of the cells has gets the mean over all tokens.
+    """
+    network.eval()
+    sums = TokenSums(network, 1, len(network.gene_encoder.table()))
+    for batch in token_batches(network, cells, rows, make_tokenizer(network.config)):
+        sums.add(batch.to(network.device), torch.zeros(batch.n_cells, dtype=torch.int64))
+    vectors, n_cells = sums.vectors[0], sums.n_cells[0, :, None]
+    overall = vectors.sum(dim=0) / n_cells.sum().clamp(min=1)
+    return torch.where(n_cells > 0, vectors / n_cells.clamp(min=1), overall).float()
+
+
+@without_cudnn_attention()
+def fit_attention(
+    network: CellTransformer,
+    cells: AlignedCounts,
+    rows: NDArray[np.int64],
+    *,
+    n_visits: int,
+    mask_fraction: float,
+    lr: float = 1e-2,
+    seed: int = 0,
+) -> AttentionReadOut:
+    """Train an attention read-out on cells by the masked loss; the network does not change.
+
+    Parameters
+    ----------
+    network
+        A trained network.
+    cells, rows
+        The training cells.
+    n_visits
+        How many cells are seen, each visit counted; rounded up to whole passes.
+    mask_fraction
+        Share of a cell's tokens that are masked.
+    lr
+        Learning rate of Adam.
+    seed
+        Seed of the initial weights, of the order of cells and of the masks.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        read_out = AttentionReadOut(network.config.d_model).to(network.device)
+    network.eval()
+    optimizer = torch.optim.Adam(read_out.parameters(), lr)
+    tokenizer = make_tokenizer(network.config, mask_fraction)
+    dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer)
+    requests = ShuffledRequests(rows, BATCH_SIZE, seed=seed)
+    for _ in range(-(-n_visits // len(rows))):
+        for batch in dataset.loader(requests):
+            loss = masked_loss(network, read_out, batch.to(network.device))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
+            optimizer.step()
+    return read_out.eval()
+
+
+def masked_loss(
+    network: CellTransformer, read_out: AttentionReadOut, batch: TokenBatch
+) -> torch.Tensor:
+    """Return the mean squared error of masked x~ (eq. 10), predicted from the read-out."""
+    with torch.no_grad():
+        states = list(network.token_states(batch))
+        vectors = network.gene_encoder(batch.genes[:, : batch.max_masked])
+    embedded = torch.cat(
+        [read_out(hidden, shown_tokens(batch, part, hidden.shape[1])) for part, hidden in states]
+    )
+    predicted = read_out.decoder(embedded[:, None] + vectors)[..., 0]
+    return F.mse_loss(predicted[batch.masked], batch.targets()[batch.masked])
+
+
+def shown_tokens(batch: TokenBatch, cells: slice, width: int) -> torch.Tensor:
+    """Return which tokens of some cells are there and not masked, ``(n_cells, width)``."""
+    position = torch.arange(width, device=batch.lengths.device)
+    return (position < batch.lengths[cells, None]) & (position >= batch.n_masked[cells, None])
 
 
 def score(embedding: NDArray[Any], obs: pd.DataFrame) -> dict[str, float]:

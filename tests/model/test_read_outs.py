@@ -1,4 +1,4 @@
-"""Ways to read a cell out of its tokens, against the tokens themselves."""
+"""Ways to read a cell out of a trained network's tokens, against the tokens themselves."""
 
 from __future__ import annotations
 
@@ -6,122 +6,88 @@ import numpy as np
 import pytest
 import torch
 
-from scenc.data import Request, TokenDataset
-from scenc.model._initial import make_tokenizer
-from scenc.model._read_outs import (
-    AttentionReadOut,
-    fit_attention,
-    mean_tokens,
-    names_of,
-    read_out_cells,
-)
+from scenc.data import Request, TokenDataset, Tokenizer
 
 
 @pytest.fixture(scope="module")
-def cells(trained):
-    return trained._training_cells()
-
-
-@pytest.fixture(scope="module")
-def tokens(trained, cells):
-    """Genes, x~ and the hidden states of every layer of each cell, one at a time."""
-    dataset = TokenDataset(cells.rows, cells.gene_map, make_tokenizer(trained.config))
-    network, found = trained.module.eval(), []
+def tokens(trained):
+    """x~ and the hidden states of every layer, and after the final norm, of each cell by itself."""
+    cells, network, found = trained._training_cells(), trained.module.eval(), []
+    config = trained.config
+    tokenizer = Tokenizer(config.context, target_sum=config.target_sum)
+    dataset = TokenDataset(cells.rows, cells.gene_map, tokenizer)
     for cell in range(cells.n_cells):
-        batch = dataset[Request(np.array([cell]), seed=trained.config.seed)]
+        batch = dataset[Request(np.array([cell]), seed=config.seed)]
         with torch.no_grad():
             hidden = [network.embed_tokens(batch)]
             for block in network.transformer.blocks:
                 hidden.append(block(hidden[-1], None))
             hidden.append(network.transformer.final_norm(hidden[-1]))
-        states = [h[0].numpy() for h in hidden]
-        found.append((batch.genes[0].numpy(), batch.values()[0].numpy(), states))
+        found.append((batch.values()[0].numpy(), [states[0].numpy() for states in hidden]))
     return found
 
 
-@pytest.fixture(scope="module")
-def means(trained, cells):
-    return mean_tokens(trained.module, cells, np.arange(cells.n_cells))
-
-
-def test_gene_means_are_means_over_the_cells_that_have_them(tokens, means):
-    for gene in range(60):
-        rows = [states[-1][genes == gene] for genes, _, states in tokens]
-        expected = np.concatenate(rows).mean(axis=0)
-        np.testing.assert_allclose(means[gene], expected, rtol=1e-3, atol=1e-4)
-
-
-def test_genes_that_no_cell_has_get_the_mean_of_all(trained, cells, tokens):
-    means = mean_tokens(trained.module, cells, np.array([0]))
-    genes, _, states = tokens[0]
-    absent = np.setdiff1d(np.arange(60), genes)
-    np.testing.assert_allclose(means[absent[0]], states[-1].mean(axis=0), rtol=1e-3, atol=1e-4)
-
-
-def test_each_read_out_is_its_mean_of_tokens(trained, cells, tokens, means):
-    attention = AttentionReadOut(16)
-    with torch.no_grad():
-        attention.query.normal_(0, 3, generator=torch.Generator().manual_seed(0))
-    rows = np.array([7, 3, 119, 3])
-    found = read_out_cells(trained.module, cells, rows, means, attention, batch_size=3)
-    assert list(found) == [
-        "layer 0", "layer 1", "layer 2", "final", "expression", "deviation", "attention",
-    ]  # fmt: skip
-    query = attention.query.detach().numpy()
+@pytest.mark.parametrize("read_out", [0, 1, 2, np.int64(2), "expression", None])
+def test_each_is_its_mean_of_tokens(trained, tokens, read_out):
+    rows = [7, 3, 119, 3]
+    found = trained.get_latent_representation(
+        indices=rows, read_out=read_out, batch_size=3, key_added=None
+    )
     for place, cell in enumerate(rows):
-        genes, values, states = tokens[cell]
-        weights = np.exp(states[-1] @ query / 4)
-        expected = {
-            "layer 0": states[0].mean(axis=0),
-            "layer 1": states[1].mean(axis=0),
-            "layer 2": states[2].mean(axis=0),
-            "final": states[-1].mean(axis=0),
-            "expression": np.average(states[-1], axis=0, weights=values),
-            "deviation": (states[-1] - means.numpy()[genes]).mean(axis=0),
-            "attention": np.average(states[-1], axis=0, weights=weights),
-        }
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name][place], value, rtol=1e-3, atol=1e-4)
+        values, states = tokens[cell]
+        if read_out == "expression":
+            expected = np.average(states[-1], axis=0, weights=values)
+        else:
+            expected = states[-1 if read_out is None else read_out].mean(axis=0)
+        np.testing.assert_allclose(found[place], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_final_one_is_the_models_embedding(trained, cells, means):
-    found = read_out_cells(trained.module, cells, np.arange(cells.n_cells), means)
-    assert list(found) == names_of(trained.module)
+def test_cells_without_counts_get_zeros(trained, make_adata):
+    adata = make_adata()
+    adata.X.data[adata.X.indptr[5] : adata.X.indptr[6]] = 0
+    for read_out in ("expression", 1):
+        with pytest.warns(UserWarning, match="1 cells have no counts"):
+            found = trained.get_latent_representation(adata, read_out=read_out, key_added=None)
+        assert (found[5] == 0).all()
+        assert (np.abs(np.delete(found, 5, axis=0)).sum(axis=1) > 0).all()
+
+
+def test_records_say_how_cells_were_read_out(trained, make_adata, tmp_path):
+    adata = make_adata()
+    trained.get_latent_representation(adata, key_added="X_expression", read_out="expression")
+    trained.get_latent_representation(adata)
+    records = adata.uns["scenc"]["embeddings"]
+    assert records["X_expression"]["embedding"]["read_out"] == "expression"
+    assert "read_out" not in records["X_scenc"]["embedding"]
+
+
+def test_files_are_read_out_alike(trained, make_adata, tmp_path):
+    import anndata as ad
+
+    adata = make_adata()
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    (written,) = trained.embed_files(
+        [tmp_path / "cells.h5ad"], tmp_path / "out", read_out=1, progress=False
+    )
+    embedded = ad.read_h5ad(written)
     np.testing.assert_allclose(
-        found["final"], trained.get_latent_representation(key_added=None), atol=1e-5
+        embedded.obsm["X_scenc"],
+        trained.get_latent_representation(adata, key_added=None, read_out=1),
+        atol=1e-5,
     )
+    assert embedded.uns["scenc"]["embeddings"]["X_scenc"]["embedding"]["read_out"] == 1
 
 
-def test_attention_learns_and_leaves_the_network_alone(trained, cells, weights_of):
-    before = weights_of(trained)
-    rows = np.arange(cells.n_cells)
-    losses = [_loss(trained, cells, n_visits) for n_visits in (0, 4000)]
-    assert losses[1] < 0.8 * losses[0]
-    after = weights_of(trained)
-    assert all(np.array_equal(before[name], after[name]) for name in before)
-    one, two = (
-        fit_attention(trained.module, cells, rows, n_visits=240, mask_fraction=0.4, seed=3)
-        for _ in range(2)
-    )
-    assert torch.equal(one.query, two.query)
-    assert one.query.abs().max() > 0
+@pytest.mark.parametrize("read_out", [3, -1, True, 1.0, "deviation", "1"])
+def test_one_that_a_model_lacks_is_refused(trained, tmp_path, read_out):
+    message = f"'expression' or a number of blocks from 0 to 2, got {read_out!r}"
+    with pytest.raises(ValueError, match=message):
+        trained.get_latent_representation(read_out=read_out)
+    with pytest.raises(ValueError, match=message):
+        trained.embed_files([tmp_path / "none.h5ad"], tmp_path, read_out=read_out)
 
 
-def _loss(trained, cells, n_visits):
-    """Mean squared error of masked x~, predicted from what is read out of the other tokens."""
-    rows = np.arange(cells.n_cells)
-    read_out = fit_attention(
-        trained.module, cells, rows, n_visits=n_visits, mask_fraction=0.4, seed=1
-    )
-    dataset = TokenDataset(cells.rows, cells.gene_map, make_tokenizer(trained.config, 0.4))
-    network, errors = trained.module, []
-    for cell in rows[:40]:
-        batch = dataset[Request(np.array([cell]), seed=99)]
-        n = int(batch.n_masked[0])
-        with torch.no_grad():
-            hidden = network.transformer(network.embed_tokens(batch))
-            shown = torch.arange(hidden.shape[1])[None] >= n
-            genes = network.gene_encoder(batch.genes[0, :n])
-            predicted = read_out.decoder(read_out(hidden, shown) + genes)[:, 0]
-        errors.append((predicted - batch.targets()[0]).square())
-    return float(torch.cat(errors).mean())
+def test_a_model_that_weights_by_expression_has_no_other(make_adata, make_model, train):
+    model = train(make_model(make_adata(), pooling="expression"))
+    with pytest.raises(ValueError, match="mean weighted by expression already: leave read_out out"):
+        model.get_latent_representation(read_out="expression")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
@@ -20,12 +21,12 @@ from scenc.model._inference import inference_precision
 from scenc.model._provenance import describe_embedding, record_embedding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from scenc.data import CellFiles
+    from scenc.data import CellFiles, TokenBatch
     from scenc.nn import CellTransformer
 
 # Cells of a chunk of a written zarr array.
@@ -42,6 +43,7 @@ def embed_files(
     key_added: str,
     overwrite: bool,
     progress: bool,
+    read_out: Literal["expression"] | int | None,
     precision: str,
 ) -> list[Path]:
     """Embed files that give the tokens the network was made for, as `scenc.Model.embed_files`.
@@ -51,17 +53,23 @@ def embed_files(
     targets = output_paths(cells.paths, out, format, overwrite)
     width = network.config.d_model
     network.eval()
+    embed = partial(network.embed_cells, read_out=read_out)
     with tqdm(total=cells.n_obs, desc="Embedding", unit="cell", disable=not progress) as bar:
         for number, (source, target) in enumerate(zip(cells.paths, targets, strict=True)):
             matched = cells.matches[number]
             uns = {f"{key_added}_genes": matched.to_uns()}
-            how = {"max_genes": "context", "draw": "random", "precision": precision}
+            how = {
+                "max_genes": "context",
+                "draw": "random",
+                "read_out": read_out,
+                "precision": precision,
+            }
             record_embedding(uns, key_added, describe_embedding(model, matched, how))
             with (
                 _embedded_file(source, target, key_added, width, uns) as array,
                 inference_precision(precision, network.device),
             ):
-                n_empty = _embed_file(network, cells, number, array, bar)
+                n_empty = _embed_file(embed, network.device, cells, number, array, bar)
             if n_empty:
                 warnings.warn(
                     f"{source}: {n_empty} cells have no counts in the model's genes and are "
@@ -75,7 +83,12 @@ def embed_files(
 @without_cudnn_attention()
 @torch.inference_mode()
 def _embed_file(
-    network: CellTransformer, cells: CellFiles, number: int, array: Any, bar: tqdm[Any]
+    embed: Callable[[TokenBatch], torch.Tensor],
+    device: torch.device,
+    cells: CellFiles,
+    number: int,
+    array: Any,
+    bar: tqdm[Any],
 ) -> int:
     """Fill an array on disk with a file's embeddings; return how many cells are empty."""
     n_empty = written = 0
@@ -83,7 +96,7 @@ def _embed_file(
     values: list[NDArray[np.float32]] = []
     for batch in cells.predict_dataloader(number):
         _, in_file = cells.locate(batch.cells.numpy())
-        embedded = network.embed_cells(batch.to(network.device))
+        embedded = embed(batch.to(device))
         rows.append(in_file)
         values.append(embedded.float().cpu().numpy())
         n_empty += int((batch.lengths == 0).sum())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy as np
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
@@ -51,6 +52,7 @@ class EmbeddingMixin(BaseModelClass):
         *,
         max_genes: int | Literal["context"] | None = "context",
         draw: Literal["random", "top"] = "random",
+        read_out: Literal["expression"] | int | None = None,
         precision: str = "auto",
     ) -> NDArray[np.float32]:
         """Embed cells: the mean of a cell's tokens, as `ModelConfig.pooling` says.
@@ -78,6 +80,11 @@ class EmbeddingMixin(BaseModelClass):
             (``None``).
         draw
             Which ones a cell with more keeps: drawn at random, or those with the highest counts.
+        read_out
+            Another mean of the same network's tokens than the paper's, for models with
+            ``pooling="mean"``, as those of the masked objective have: ``"expression"`` weights the
+            last layer's tokens by x~, a number takes the tokens after so many blocks (0: before the
+            first). ``None``: as the model is set.
         precision
             What matrix products are computed in: ``"32-true"``, ``"tf32"`` (FP32 with factors of
             11 significant bits, on CUDA), ``"bf16-mixed"`` or ``"16-mixed"``. ``"auto"`` is TF32 on
@@ -93,7 +100,8 @@ class EmbeddingMixin(BaseModelClass):
         RuntimeError
             The model is not trained.
         ValueError
-            The counts are unusable, or too few genes are known to the model.
+            The counts are unusable, too few genes are known to the model, or it has no such
+            `read_out`.
         IndexError
             `indices` are out of range.
 
@@ -102,12 +110,20 @@ class EmbeddingMixin(BaseModelClass):
         >>> model.get_latent_representation()
         >>> sc.pp.neighbors(adata, use_rep="X_scenc")
         """
+        _require_read_out(read_out, self.config)
         cells, rows = self._query(adata, indices)
         context = self.config.context if max_genes == "context" else max_genes
         tokenizer = make_tokenizer(self.config, context=context, draw=draw)
-        embed, width = self.module.embed_cells, self.config.d_model
+        embed = partial(self.module.embed_cells, read_out=read_out)
         embedding, empty = apply_to_cells(
-            embed, width, self.module, cells, rows, tokenizer, batch_size, precision=precision
+            embed,
+            self.config.d_model,
+            self.module,
+            cells,
+            rows,
+            tokenizer,
+            batch_size,
+            precision=precision,
         )
         if len(empty):
             first = cells.names[rows[empty[0]]]
@@ -129,7 +145,12 @@ class EmbeddingMixin(BaseModelClass):
             else:
                 target.obsm[key_added] = embedding
                 target.uns[f"{key_added}_genes"] = cells.match.to_uns()
-                how = {"max_genes": max_genes or "all", "draw": draw, "precision": precision}
+                how = {
+                    "max_genes": max_genes or "all",
+                    "draw": draw,
+                    "read_out": read_out,
+                    "precision": precision,
+                }
                 model = describe_model(self._state(), self.module)
                 record_embedding(target.uns, key_added, describe_embedding(model, cells.match, how))
         return embedding
@@ -168,6 +189,7 @@ class EmbeddingMixin(BaseModelClass):
         gene_ids: str | None = None,
         overwrite: bool = False,
         progress: bool = True,
+        read_out: Literal["expression"] | int | None = None,
         precision: str = "auto",
     ) -> list[Path]:
         """Embed the cells of files, each into a file of its own, without holding any in memory.
@@ -195,7 +217,7 @@ class EmbeddingMixin(BaseModelClass):
             Whether files that are there may be replaced; otherwise it is an error.
         progress
             Whether to show progress.
-        precision
+        read_out, precision
             As in `get_latent_representation`.
 
         Returns
@@ -206,6 +228,8 @@ class EmbeddingMixin(BaseModelClass):
         ------
         RuntimeError
             The model is not trained.
+        ValueError
+            The model has no such `read_out`.
         CellFilesError
             Some files cannot be used; the message names everything that is wrong with any of them.
         FileExistsError
@@ -221,6 +245,7 @@ class EmbeddingMixin(BaseModelClass):
         self._require_trained()
         choose(format, ("h5ad", "zarr"), "format")
         choose(precision, PRECISIONS, "precision")
+        _require_read_out(read_out, self.config)
         if isinstance(files, CellFiles):
             if layer is not None or gene_ids is not None:
                 raise TypeError("layer and gene_ids belong to the CellFiles that are given.")
@@ -253,5 +278,23 @@ class EmbeddingMixin(BaseModelClass):
             key_added=key_added,
             overwrite=overwrite,
             progress=progress,
+            read_out=read_out,
             precision=precision,
+        )
+
+
+def _require_read_out(read_out: str | int | None, config: ModelConfig) -> None:
+    """Raise a ValueError for another way to read cells out that a model does not have."""
+    if read_out is None:
+        return
+    if config.pooling != "mean":
+        raise ValueError(
+            "read_out is for models with pooling='mean', as those of objective='masked' have. This "
+            "one's embedding is a mean weighted by expression already: leave read_out out."
+        )
+    is_number = isinstance(read_out, int | np.integer) and not isinstance(read_out, bool)
+    if read_out != "expression" and not (is_number and read_out in range(config.n_layers + 1)):
+        raise ValueError(
+            f"read_out must be 'expression' or a number of blocks from 0 to {config.n_layers}, got "
+            f"{read_out!r}."
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -131,14 +132,35 @@ class CellTransformer(nn.Module):
         tokens: torch.Tensor = self.gene_encoder(take(batch.genes)) + expression
         return tokens
 
-    def embed_cells(self, batch: TokenBatch) -> torch.Tensor:
+    def embed_cells(
+        self, batch: TokenBatch, read_out: Literal["expression"] | int | None = None
+    ) -> torch.Tensor:
         """Return each cell's embedding, ``(n_cells, d_model)``; 0 for empty cells.
 
         The tokens that are not masked count: their mean, or as `ModelConfig.pooling` says.
+
+        Parameters
+        ----------
+        batch
+            The cells.
+        read_out
+            Another mean than the paper's, for ``pooling="mean"``: ``"expression"`` weights the last
+            layer's tokens by x~; a number takes the tokens after so many blocks, before the final
+            norm (0: as they enter the first).
         """
-        return torch.cat(
-            [self._pool(batch, cells, hidden) for cells, hidden in self._hidden_states(batch)]
-        )
+        if read_out is None:
+            states = self._hidden_states(batch)
+            return torch.cat([self._pool(batch, cells, hidden) for cells, hidden in states])
+        by_expression = read_out == "expression"
+        n_blocks = self.config.n_layers if isinstance(read_out, str) else read_out
+        found = []
+        for cells, width, tokens, attend in self._entering(batch):
+            hidden = next(islice(self.transformer.layers(tokens, attend), n_blocks, None))
+            hidden = _padded(hidden, attend, width)
+            if by_expression:
+                hidden = self.transformer.final_norm(hidden)
+            found.append(_mean(hidden, *_weights(batch, cells, width, by_expression)))
+        return torch.cat(found)
 
     def reconstruct(self, batch: TokenBatch) -> torch.Tensor:
         """Predict x~ of the tokens that may be masked (eq. 9).
@@ -158,16 +180,6 @@ class CellTransformer(nn.Module):
             embedded.append(self._pool(batch, cells, hidden))
             decoded.append(self._decode(hidden, batch.max_masked))
         return torch.cat(embedded), torch.cat(decoded)
-
-    def layers(self, batch: TokenBatch) -> Iterator[tuple[slice, list[torch.Tensor]]]:
-        """Yield z_0, ..., z_n of each run of cells, as wide as its longest cell, unnormalised.
-
-        Layer 0 are the tokens as they enter the first block; each is of shape ``(n_cells of the
-        run, width, d_model)``. A run is a length bucket, or all cells of a packed batch.
-        """
-        for cells, width, tokens, attend in self._entering(batch):
-            layers = self.transformer.layers(tokens, attend)
-            yield cells, [_padded(hidden, attend, width) for hidden in layers]
 
     def _hidden_states(self, batch: TokenBatch) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield z_n (eq. 8) of each run of cells, as wide as its longest cell, unnormalised."""
@@ -197,17 +209,9 @@ class CellTransformer(nn.Module):
 
     def _pool(self, batch: TokenBatch, cells: slice, hidden: torch.Tensor) -> torch.Tensor:
         """Embed a run of cells from their tokens."""
-        position = torch.arange(hidden.shape[1], device=hidden.device)
-        shown = (position < batch.lengths[cells, None]) & (position >= batch.n_masked[cells, None])
         by_expression = self.config.pooling == "expression"
-        hidden = self._pooled_states(hidden)
-        weights = shown.float()
-        if by_expression:
-            weights = weights * batch.normalized[batch.value_index[cells, : hidden.shape[1]]]
-        total = weights.sum(dim=1, keepdim=True)
-        weights = weights / torch.where(total > 0, total, 1)
-        with full_precision(hidden.device):
-            pooled = torch.einsum("ct,ctd->cd", weights, hidden.float())
+        weights, total = _weights(batch, cells, hidden.shape[1], by_expression)
+        pooled = _mean(self._pooled_states(hidden), weights, total)
         if by_expression:
             # A mean over the tokens shown, scaled to the sum over all genes of the cell.
             if batch.totals is None:
@@ -347,6 +351,28 @@ class CellTransformer(nn.Module):
         encoded = self.transformer(tokens, attend[:, None])[:, n_tokens:]
         decoded: torch.Tensor = self.decoder(encoded)
         return decoded[..., 0]
+
+
+def _weights(
+    batch: TokenBatch, cells: slice, width: int, by_expression: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what each token of a run of cells weighs in a mean, and each cell's sum of weights.
+
+    Masked tokens and padding weigh nothing, others 1 or their x~.
+    """
+    position = torch.arange(width, device=batch.lengths.device)
+    shown = (position < batch.lengths[cells, None]) & (position >= batch.n_masked[cells, None])
+    weights = shown.float()
+    if by_expression:
+        weights = weights * batch.normalized[batch.value_index[cells, :width]]
+    return weights, weights.sum(dim=1, keepdim=True)
+
+
+def _mean(hidden: torch.Tensor, weights: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Return the weighted mean of each cell's tokens, ``(n_cells, d_model)``; 0 without weights."""
+    weights = weights / torch.where(total > 0, total, 1)
+    with full_precision(hidden.device):
+        return torch.einsum("ct,ctd->cd", weights, hidden.float())
 
 
 def _padded(
