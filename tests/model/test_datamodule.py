@@ -193,7 +193,7 @@ def test_files_are_not_overwritten_or_confused(model, atlas, write_cells, tmp_pa
 
 
 def test_a_failure_leaves_no_file(model, atlas, tmp_path, monkeypatch):
-    def fail(_):
+    def fail(*_, **__):
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(model.module, "embed_cells", fail)
