@@ -80,6 +80,24 @@ def test_models_whose_lines_are_there_are_not_trained_again(bench, monkeypatch, 
     assert re.search(r"final +0\.5 +0\.5\n", table)
 
 
+def test_differences_are_of_paired_models(bench):
+    who = [(data, seed) for data in ("one", "two") for seed in (0, 1)]
+    final = dict(zip(who, (0.1, 0.5, 0.9, 0.3), strict=True))
+    change = dict(zip(who, (0.0, 0.2, 0.3, 0.3), strict=True))
+    read_outs = {"final": final, "plus": {one: final[one] + 0.25 for one in who}}
+    read_outs["varied"] = {one: final[one] + change[one] for one in who}
+    rows = [
+        {"data": data, "seed": seed, "read_out": name, "score": value}
+        for name, values in read_outs.items()
+        for (data, seed), value in values.items()
+    ]
+    found = bench.differences(pd.DataFrame(rows), "score")
+    np.testing.assert_allclose(found.loc["plus"], [0.25, 0.25, 0.25, 1])
+    # A draw is 0 with a chance of 1/64 (the first set twice, each time its first seed twice), which
+    # is below 2.5 %, and 0.05 with one of 4/64. It is 0.3 with 1/4, and never more.
+    np.testing.assert_allclose(found.loc["varied"], [0.2, 0.05, 0.3, 0.75])
+
+
 @pytest.fixture(scope="module")
 def tokens(trained):
     """Return genes and last hidden states of each cell, one at a time."""

@@ -52,7 +52,7 @@ def test_cells_without_counts_get_zeros(trained, make_adata):
         assert (np.abs(np.delete(found, 5, axis=0)).sum(axis=1) > 0).all()
 
 
-def test_records_say_how_cells_were_read_out(trained, make_adata, tmp_path):
+def test_records_say_how_cells_were_read_out(trained, make_adata):
     adata = make_adata()
     trained.get_latent_representation(adata, key_added="X_expression", read_out="expression")
     trained.get_latent_representation(adata)
